@@ -1,0 +1,123 @@
+"""Everything Outhaul raises on purpose.
+
+    OuthaulError
+      x Invalid            what was asked for is wrong as written: fix the request (400)
+      x Unauthenticated    who is asking is unknown, or no longer believed (401)
+      x Forbidden          known, but not allowed to (403)
+      x NotFound           there is no such thing (404)
+      x Conflict           it exists already, or is in use (409)
+      x TooLarge           over a documented limit (413)
+      x Busy               not now: come back later (429/503)
+      x DestinationError   an export's container would not take the file
+        + DestinationRefused      we may not write there: address not allowed by the operator
+        + DestinationDenied       the container refused the credentials
+        + DestinationMissing      no such container or folder
+        + DestinationUnreachable  it did not answer; the only one that a retry can help
+      x ExportMismatch     the rows written are not the rows planned: never delivered
+      x Damaged            data at rest does not read back as it was written
+
+Every error carries a ``code`` that never changes, a message that says what happened to what, and a
+``hint`` that says what to do. None of the three ever holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class OuthaulError(Exception):
+    """Base of all errors raised on purpose; catch it to catch them all."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class Invalid(OuthaulError):
+    """What was asked for is wrong as written."""
+
+    code = "invalid"
+
+
+class Unauthenticated(OuthaulError):
+    """Who is asking is unknown, or no longer believed."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(OuthaulError):
+    """The caller is known, but may not do this."""
+
+    code = "forbidden"
+
+
+class NotFound(OuthaulError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class Conflict(OuthaulError):
+    """It exists already, or is in use by somebody else."""
+
+    code = "conflict"
+
+
+class TooLarge(OuthaulError):
+    """Over a documented limit."""
+
+    code = "too_large"
+
+
+class Busy(OuthaulError):
+    """Not now: the same request may succeed later."""
+
+    code = "busy"
+
+
+class DestinationError(OuthaulError):
+    """An export's container would not take the file."""
+
+    code = "destination_failed"
+
+
+class DestinationRefused(DestinationError):
+    """The operator does not allow exports to this address."""
+
+    code = "destination_refused"
+
+
+class DestinationDenied(DestinationError):
+    """The container refused the credentials it was given."""
+
+    code = "destination_denied"
+
+
+class DestinationMissing(DestinationError):
+    """The container, or the folder, does not exist."""
+
+    code = "destination_missing"
+
+
+class DestinationUnreachable(DestinationError):
+    """The container did not answer; the one case in which trying again can help."""
+
+    code = "destination_unreachable"
+
+
+class ExportMismatch(OuthaulError):
+    """The rows written are not the rows planned, so nothing was delivered."""
+
+    code = "export_mismatch"
+
+
+class Damaged(OuthaulError):
+    """Data at rest does not read back as it was written."""
+
+    code = "damaged"

@@ -1,0 +1,123 @@
+"""Credentials: made, hashed, signed, encrypted. The only cryptography import."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+
+from outhaul.errors import Invalid, Unauthenticated
+
+
+def new_secret() -> str:
+    """A secret of 256 random bits, as text that is safe in URLs and headers."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_secret(secret: str) -> str:
+    """What is stored of a secret. Secrets here are random, not chosen, so one round of SHA-256 is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def matches(secret: str, hashed: str) -> bool:
+    """Whether a secret is the one hashed, in time that does not depend on it."""
+    return hmac.compare_digest(hash_secret(secret), hashed)
+
+
+def read_basic(header: str) -> tuple[str, str]:
+    """User and password of an HTTP Basic `Authorization` header (RFC 7617).
+
+    Raises:
+        Unauthenticated: the header is not of that form.
+    """
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            colon = ""
+        if colon:
+            return user, password
+    raise Unauthenticated("The Authorization header is not HTTP Basic.", hint="Send `Basic` and base64 of user:password.")
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """Who an access token speaks for. Times are seconds since 1970."""
+
+    client_id: str
+    tenant_id: str
+    role: str
+    issued_at: int
+    expires_at: int
+
+
+class Keyring:
+    """Signs access tokens and encrypts what must not rest in the clear, with one key."""
+
+    def __init__(self, key: bytes) -> None:
+        try:
+            self._fernet = Fernet(key)
+        except (ValueError, binascii.Error):
+            raise Invalid(
+                "OUTHAUL_SECRET_KEY is not a Fernet key.",
+                hint="It takes 32 bytes as URL-safe base64 (44 characters).",
+            ) from None
+
+    @classmethod
+    def open(cls, data: Path, configured: str) -> Keyring:
+        """The key the operator configured, else the data folder's own, made the first time."""
+        if configured:
+            return cls(configured.encode())
+        path = data / "secret.key"
+        if not path.exists():
+            fresh = data / f"secret.key.{secrets.token_hex(4)}"
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(Fernet.generate_key())
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, unlike a rename, never replaces the key another process made a moment ago.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(fresh)
+            fresh.unlink()
+        return cls(path.read_bytes())
+
+    def issue(self, claims: Claims) -> str:
+        """An access token that says so, opaque to its bearer."""
+        return self._fernet.encrypt(msgspec.json.encode(claims)).decode()
+
+    def read(self, token: str) -> Claims:
+        """What an access token says, expired or not: compare `expires_at` yourself.
+
+        Raises:
+            Unauthenticated: it was not issued here.
+        """
+        try:
+            return msgspec.json.decode(self._fernet.decrypt(token.encode()), type=Claims)
+        except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
+            raise Unauthenticated("The access token was not issued by this server.", hint="Ask for a new one.") from None
+
+    def seal(self, secret: str) -> str:
+        """Encrypt for rest."""
+        return self._fernet.encrypt(secret.encode()).decode()
+
+    def unseal(self, sealed: str) -> str:
+        """Decrypt what `seal` encrypted.
+
+        Raises:
+            Invalid: another key sealed it.
+        """
+        try:
+            return self._fernet.decrypt(sealed.encode()).decode()
+        except InvalidToken:
+            raise Invalid(
+                "A stored secret cannot be decrypted with this key.",
+                hint="Restore secret.key (or OUTHAUL_SECRET_KEY) as it was when the export was asked for.",
+            ) from None
