@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$"
+KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$(?!\n)"
+"""A letter, then letters, digits or `_`: 64 in all. The end of it: `$` alone would let a newline follow."""
 EXTRAS_LIMIT = 1024
 EARLIEST = 946_684_800_000
 """2000-01-01: an event time before it is a device without a clock."""
@@ -28,6 +29,10 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Short = Annotated[str, Meta(max_length=255)]
 Key = Annotated[str, Meta(pattern=KEY_PATTERN)]
 TagValue = Annotated[str, Meta(max_length=1024)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Number = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+VersionCode = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Answers = Annotated[dict[Short, Short], Meta(max_length=100)]
 Extras = dict[str, Any]
 
 CampaignType = Literal["Announcement", "DataPush", "NativePush", "Poll"]
@@ -53,13 +58,13 @@ FEEDBACK_STATUSES: tuple[str, ...] = get_args(FeedbackStatus)
 
 
 class Record(Struct, kw_only=True, omit_defaults=True, rename="camel", tag_field="kind", forbid_unknown_fields=True):
-    """What every record has. `frame` is ours: which journal frame brought it (see `land`)."""
+    """What every record has. `frame` is ours: `land` sets which journal frame brought it, a device cannot."""
 
     device_id: Id
     id: Id | None = None
     user_id: Id | None = None
     application_version_name: Short | None = None
-    frame: int = 0
+    frame: Annotated[int, Meta(ge=0, le=0)] = 0
 
 
 class InSession(Record, kw_only=True):
@@ -165,9 +170,9 @@ class Session(InSession, tag="session", kw_only=True):
 
     start_time: Time
     end_time: Time
-    activity_count: Annotated[int, Meta(ge=0)] | None = None
-    event_count: Annotated[int, Meta(ge=0)] | None = None
-    error_count: Annotated[int, Meta(ge=0)] | None = None
+    activity_count: Count | None = None
+    event_count: Count | None = None
+    error_count: Count | None = None
     end_reason: EndReason = "ended"
     network_type: Short | None = None
     locale: Short | None = None
@@ -189,14 +194,14 @@ class Device(Record, tag="device", kw_only=True):
     phone_manufacturer: Short | None = None
     firmware_version: Short | None = None
     firmware_name: Short | None = None
-    android_api_level: int | None = msgspec.field(default=None, name="androidAPILevel")
+    android_api_level: Number | None = msgspec.field(default=None, name="androidAPILevel")
     carrier_country: Short | None = None
     locale: Short | None = None
     carrier_name: Short | None = None
     network_type: Short | None = None
     network_subtype: Short | None = None
-    application_version_code: int | None = None
-    time_zone_offset: int | None = None
+    application_version_code: VersionCode | None = None
+    time_zone_offset: Number | None = None
     service_version: Short | None = None
     native_push_enabled: bool | None = None
 
@@ -236,7 +241,7 @@ class Feedback(Record, tag="feedback", kw_only=True):
     campaign_id: Id
     campaign_name: Name | None = None
     status: FeedbackStatus
-    answers: dict[str, str] | None = None
+    answers: Answers | None = None
 
 
 AnyRecord = (
@@ -398,6 +403,9 @@ def _check_extras(extras: Extras) -> None:
                 raise Invalid("extras_invalid", f"extras key {key[:80]!r} is not a letter followed by letters, digits or _")
             if len(_known_keys) < _KNOWN_KEYS_LIMIT:
                 _known_keys.add(key)
-    encoded = _encoder.encode(extras)
+    try:
+        encoded = _encoder.encode(extras)
+    except RecursionError:
+        raise Invalid("extras_invalid", "extras are nested too deeply") from None
     if len(encoded) > EXTRAS_LIMIT and len(encoded.decode()) > EXTRAS_LIMIT:
         raise Invalid("extras_too_long", f"extras take {len(encoded.decode())} characters as JSON; the limit is {EXTRAS_LIMIT}")
