@@ -27,6 +27,8 @@ from outhaul.wire import Platform, Role, Task, TaskState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outhaul.schema import Kind
+
 _PREFIXES: dict[Platform, str] = {"android": "and", "ios": "ios", "windows": "win", "windowsPhone": "wph", "web": "web"}
 PLATFORMS: tuple[Platform, ...] = tuple(_PREFIXES)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -208,13 +210,22 @@ class Ledger:
         return _task(rows[0])
 
     def tasks(
-        self, app_id: str | None = None, *, order: str = "id", descending: bool = False, skip: int = 0, top: int | None = None
+        self,
+        app_id: str | None = None,
+        *,
+        order: str = "id",
+        descending: bool = False,
+        skip: int = 0,
+        top: int | None = None,
+        exclude_kind: Kind | None = None,
     ) -> list[Task]:
-        """Tasks, sorted by one of a task's fields and then its id."""
+        """Tasks, sorted by one of a task's fields and then its id; all kinds of export but one, if given."""
         column = tables.tasks.c[order]
         statement = sa.select(tables.tasks).order_by(column.desc() if descending else column.asc(), tables.tasks.c.id)
         if app_id is not None:
             statement = statement.where(tables.tasks.c.app_id == app_id)
+        if exclude_kind is not None:
+            statement = statement.where(tables.tasks.c.request["kind"].as_string() != exclude_kind)
         return [_task(row) for row in self._read(statement.offset(skip).limit(top))]
 
     def unfinished_tasks(self) -> list[Task]:

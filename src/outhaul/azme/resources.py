@@ -1,0 +1,127 @@
+"""What has an address: the subscription, the tenant, app collections, apps. One of each of the first two."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from outhaul.azme.reply import Reply, json_reply
+from outhaul.azme.shapes import (
+    Resource,
+    ResourceListResult,
+    Subscription,
+    SubscriptionListResult,
+    SupportedPlatformsListResult,
+    Tenant,
+    TenantListResult,
+)
+from outhaul.errors import NotFound
+from outhaul.ledger.ledger import PLATFORMS
+
+if TYPE_CHECKING:
+    from outhaul.azme.call import Call
+    from outhaul.ledger.ledger import App, Installation, Ledger
+
+PROVIDER = "Microsoft.MobileEngagement"
+_LOCATION = "global"
+"""A resource must have a location; this is Azure's word for one without a region."""
+
+
+class Resources:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def subscriptions(self, call: Call) -> Reply:
+        known = call.installation.subscription_id
+        subscription = Subscription(f"/subscriptions/{known}", known, "Outhaul", "Enabled")
+        return json_reply(200, SubscriptionListResult([subscription]))
+
+    async def tenants(self, call: Call) -> Reply:
+        known = call.installation.tenant_id
+        return json_reply(200, TenantListResult([Tenant(f"/tenants/{known}", known)]))
+
+    async def registration(self, _call: Call) -> Reply:
+        """Azure's clients register a provider before they first use it; here it always is."""
+        return json_reply(200, {"namespace": PROVIDER, "registrationState": "Registered"})
+
+    async def platforms(self, _call: Call) -> Reply:
+        return json_reply(200, SupportedPlatformsListResult(list(PLATFORMS)))
+
+    async def collections(self, call: Call) -> Reply:
+        apps = await asyncio.to_thread(self._ledger.apps)
+        paths = {collection_path(app, call.installation): app for app in apps}
+        resources = [
+            Resource(
+                id=path,
+                name=app.app_collection,
+                type=f"{PROVIDER}/appcollections",
+                location=_LOCATION,
+                properties={"provisioningState": "Succeeded"},
+            )
+            for path, app in paths.items()
+        ]
+        return json_reply(200, ResourceListResult(resources))
+
+    async def apps(self, call: Call) -> Reply:
+        resources = [
+            Resource(
+                id=app_path(app, call.installation),
+                name=app.app_name,
+                type=f"{PROVIDER}/appcollections/apps",
+                location=_LOCATION,
+                properties={"backendId": app.app_id, "platform": app.platform, "appState": "Enabled"},
+            )
+            for app in await self._collection(call.names)
+        ]
+        return json_reply(200, ResourceListResult(resources))
+
+    async def find_app(self, names: dict[str, str]) -> App:
+        """The app a path names, its names compared without regard to case.
+
+        Raises:
+            NotFound: there is no such resource group, collection or app, with the code that says which.
+        """
+        for app in await self._collection(names):
+            if app.app_name.lower() == names["app"].lower():
+                return app
+        raise _missing("app", names["app"], "ResourceNotFound")
+
+    async def _collection(self, names: dict[str, str]) -> list[App]:
+        group, collection = names["group"].lower(), names["collection"].lower()
+        in_group = [
+            app for app in await asyncio.to_thread(self._ledger.apps) if app.resource_group.lower() == group
+        ]
+        if not in_group:
+            raise _missing("resource group", names["group"], "ResourceGroupNotFound")
+        apps = [app for app in in_group if app.app_collection.lower() == collection]
+        if not apps:
+            raise _missing("app collection", names["collection"], "ResourceNotFound")
+        return apps
+
+
+def check_subscription(subscription: str, installation: Installation) -> None:
+    """Let the one subscription there is pass.
+
+    Raises:
+        NotFound: it is another.
+    """
+    if subscription.lower() != installation.subscription_id:
+        raise _missing("subscription", subscription, "SubscriptionNotFound")
+
+
+def collection_path(app: App, installation: Installation) -> str:
+    return (
+        f"/subscriptions/{installation.subscription_id}/resourceGroups/{quote(app.resource_group, safe='')}"
+        f"/providers/{PROVIDER}/appcollections/{quote(app.app_collection, safe='')}"
+    )
+
+
+def app_path(app: App, installation: Installation) -> str:
+    return f"{collection_path(app, installation)}/apps/{quote(app.app_name, safe='')}"
+
+
+def _missing(what: str, name: str, code: str) -> NotFound:
+    return NotFound(
+        f"There is no {what} {name[:80]!r}.", hint="`outhaul apps list` shows what exists.", code=code
+    )
