@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from outhaul.errors import Invalid
@@ -115,3 +116,13 @@ def _parse(setting: Setting, variable: str, text: str) -> str | int:
     if number < 0:
         raise Invalid(f"{variable} is {text!r}.", hint="It takes a number that is not negative.")
     return number
+
+
+def from_environment() -> Config:
+    """The settings in force in this process."""
+    return Config(os.environ)
+
+
+def variable(name: str) -> str:
+    """An environment variable that is no setting, such as a key that must not be on a command line, or ""."""
+    return os.environ.get(name, "")
