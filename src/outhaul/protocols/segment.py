@@ -1,0 +1,245 @@
+"""The Segment spec: `track`, `screen`, `page`, `identify`, `group` and `alias`, alone or in a batch.
+
+Facts about the wire are from Segment's public HTTP API and mobile specs, and from what its SDKs send: nulls
+for whatever is absent, the device's particulars repeated in every message, `sentAt` at the top.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from outhaul import records
+from outhaul.errors import Invalid
+from outhaul.protocols.json_text import JSON_ERRORS, mend, plain, read, text_of, write
+from outhaul.protocols.segment_context import Tracker, technicals
+from outhaul.protocols.segment_message import Batch, Message, identifier, keyed, member, read_message, skew_of
+from outhaul.protocols.sieve import Sieve
+from outhaul.records import (
+    Activity,
+    ActivityEnd,
+    Crash,
+    Error,
+    Event,
+    Feedback,
+    FeedbackStatus,
+    Frame,
+    Job,
+    JobEnd,
+    Parsed,
+    Tag,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PUSH: dict[str, FeedbackStatus] = {
+    "Push Notification Received": "delivered",
+    "Push Notification Tapped": "system-notification-actioned",
+    "Push Notification Bounced": "dropped",
+}
+
+
+class _Envelope(Struct, rename="camel"):
+    """A batch, or a single message, with everything in it unread."""
+
+    batch: list[Raw] | UnsetType = UNSET
+    type: Raw | UnsetType = UNSET
+    sent_at: Raw | UnsetType = UNSET
+    context: Raw | UnsetType = UNSET
+
+
+_read_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def skim(body: bytes) -> int:
+    """How many messages the body holds, valid or not.
+
+    Raises:
+        Invalid: the body is not JSON, or neither a batch nor a message.
+    """
+    return len(_open(body)[0])
+
+
+def parse(frame: Frame) -> Parsed:
+    """The records of one request, in stored form, and those that break a rule; never raises."""
+    sieve = Sieve(frame.received_at)
+    try:
+        items, envelope = _open(frame.body)
+    except Invalid as error:
+        sieve.set_aside("malformed", error.message, text_of(frame.body))
+        return sieve.parsed
+    context = _lenient(envelope.context)
+    batch = Batch(
+        received_at=frame.received_at,
+        skew=skew_of(_lenient(envelope.sent_at), frame.received_at),
+        context=context if isinstance(context, dict) else {},
+    )
+    tracker = Tracker(sieve)
+    for item in items:
+        try:
+            message = read_message(item, batch)
+            tracker.take(message)
+            _TAKERS[message.type](message, sieve)
+        except records.Invalid as error:
+            sieve.set_aside(error.reason, error.detail, text_of(item))
+        except RecursionError:
+            sieve.set_aside("malformed", "nested too deeply", text_of(item))
+    return sieve.parsed
+
+
+def _open(body: bytes) -> tuple[list[Raw], _Envelope]:
+    try:
+        envelope = _read_envelope(body)
+    except JSON_ERRORS:
+        body = mend(body)
+        try:
+            envelope = _read_envelope(body)
+        except JSON_ERRORS as error:
+            raise Invalid(
+                f"The body is not a Segment batch: {error}.",
+                hint='Send a JSON object: {"batch": [...], "sentAt": ...}, or one message.',
+            ) from None
+    if envelope.batch is not UNSET:
+        return envelope.batch, envelope
+    if envelope.type is not UNSET:
+        return [Raw(body)], envelope
+    raise Invalid(
+        "The body is neither a Segment batch nor a message.",
+        hint="Give the object a `batch`, or a `type`.",
+    )
+
+
+def _lenient(raw: Raw | UnsetType) -> Any:
+    """What the raw JSON says, or none: messages are not to be lost for what stands beside them."""
+    try:
+        return None if raw is UNSET else read(raw)
+    except JSON_ERRORS:
+        return None
+
+
+def _track(message: Message, sieve: Sieve) -> None:
+    properties = member(message.item, "properties")
+    job_id = plain(properties.get("job_id"))
+    match message.item.get("event"):
+        case "Application Crashed":
+            _crash(message, properties, sieve)
+        case "Error":
+            name = properties.get("name") or "Error"
+            extras = keyed(properties) or None
+            sieve.keep(
+                Error(**message.shared(), name=name, timestamp=message.time, extras=extras), message.text
+            )
+        case "Job Started" if job_id:
+            _job(message, job_id, properties, sieve)
+        case "Job Ended" if job_id:
+            sieve.keep(JobEnd(**message.shared(), job_id=job_id, timestamp=message.time), message.text)
+        case "Push Notification Received" | "Push Notification Tapped" | "Push Notification Bounced" as event:
+            _push(message, event, properties, sieve)
+        case event:
+            _event(message, event, properties, sieve)
+
+
+def _event(message: Message, event: Any, properties: dict[str, Any], sieve: Sieve) -> None:
+    if event is None:
+        raise records.Invalid("field_missing", "a track message needs its event")
+    extras = keyed(properties) or None
+    sieve.keep(Event(**message.shared(), name=event, timestamp=message.time, extras=extras), message.text)
+    if event == "Application Backgrounded":
+        sieve.keep(ActivityEnd(**message.shared(part="end"), timestamp=message.time), message.text)
+
+
+def _crash(message: Message, properties: dict[str, Any], sieve: Sieve) -> None:
+    told = technicals(message)
+    stack = properties.get("stack_trace") or properties.get("stackTrace") or properties.get("stack")
+    crash = Crash(
+        **message.shared(),
+        type=plain(properties.get("type") or properties.get("name")) or "Application Crashed",
+        timestamp=message.time,
+        stack_trace=plain(stack),
+        phone_model=told["phone_model"],
+        firmware_name=told["firmware_name"],
+        firmware_version=told["firmware_version"],
+        service_version=told["service_version"],
+    )
+    sieve.keep(crash, message.text)
+
+
+def _job(message: Message, job_id: str, properties: dict[str, Any], sieve: Sieve) -> None:
+    name = properties.get("job_name") or properties.get("name")
+    if name is None:
+        raise records.Invalid("field_missing", "a job needs a job_name, or a name")
+    shared = {**message.shared(), "id": job_id}
+    rest = {key: value for key, value in properties.items() if key not in {"job_id", "job_name"}}
+    job = Job(**shared, name=name, start_time=message.time, extras=keyed(rest) or None)
+    sieve.keep(job, message.text)
+
+
+def _push(message: Message, event: str, properties: dict[str, Any], sieve: Sieve) -> None:
+    campaign = properties.get("campaign") or message.context.get("campaign")
+    name = campaign.get("name") if isinstance(campaign, dict) else None
+    campaign_id = plain((campaign.get("id") or name) if isinstance(campaign, dict) else campaign)
+    if not campaign_id:
+        # It is nobody's feedback, but it happened.
+        _event(message, event, properties, sieve)
+        return
+    feedback = Feedback(
+        **message.shared(),
+        timestamp=message.time,
+        campaign_type="Announcement",
+        campaign_id=campaign_id,
+        campaign_name=name or None,
+        status=_PUSH[event],
+    )
+    sieve.keep(feedback, message.text)
+
+
+def _screen(message: Message, sieve: Sieve) -> None:
+    properties = member(message.item, "properties")
+    category = message.item.get("category")
+    name = message.item.get("name") or properties.get("name") or category or properties.get("path")
+    if name is None:
+        raise records.Invalid("field_missing", f"a {message.type} needs a name, a category or a path")
+    extras = keyed({"category": category, **properties} if category else properties) or None
+    sieve.keep(Activity(**message.shared(), name=name, start_time=message.time, extras=extras), message.text)
+
+
+def _identify(message: Message, sieve: Sieve) -> None:
+    user = {"userid": message.user_id} if message.user_id else {}
+    _tags(message, keyed(member(message.item, "traits")) | user, sieve)
+
+
+def _group(message: Message, sieve: Sieve) -> None:
+    group_id = identifier(message.item, "groupId")
+    if group_id is None:
+        raise records.Invalid("field_missing", "a group message needs its groupId")
+    traits = {f"group_{key}": value for key, value in member(message.item, "traits").items()}
+    _tags(message, keyed(traits) | {"group": group_id}, sieve)
+
+
+def _alias(message: Message, sieve: Sieve) -> None:
+    if message.user_id is None:
+        raise records.Invalid("field_missing", "an alias message needs its userId")
+    _tags(message, {"userid": message.user_id}, sieve)
+
+
+def _tags(message: Message, tags: dict[str, Any], sieve: Sieve) -> None:
+    for key, value in tags.items():
+        shared = message.shared(part=f"tag:{key}")
+        # Only the trait is quoted if it is set aside: a message may have as many as it has bytes.
+        sieve.keep(
+            Tag(**shared, timestamp=message.time, key=key, value=plain(value)), partial(write, {key: value})
+        )
+
+
+_TAKERS: dict[str, Callable[[Message, Sieve], None]] = {
+    "track": _track,
+    "screen": _screen,
+    "page": _screen,
+    "identify": _identify,
+    "group": _group,
+    "alias": _alias,
+}
