@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/node/package-lock.json
-	@command -v node >/dev/null && command -v npm >/dev/null || ($(APT) update -q && $(APT) install -q -y nodejs npm)
+	@command -v node >/dev/null && command -v npm >/dev/null || ($(APT) update -q && $(APT) install -q -y --no-install-recommends nodejs npm)
 	npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 	@touch $@
 
