@@ -1,0 +1,1 @@
+"""Journal → tables, exactly once."""

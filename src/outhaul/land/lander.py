@@ -1,0 +1,255 @@
+"""Landing: takes closed journal segments in batches and appends what they hold to the tables, exactly once.
+
+A batch is a list of named steps. Its bounds are durable before it begins; each table's commit carries the
+position; what landing learned and the new position become durable last, together. So after a crash anywhere the
+same batch is repeated with the same knowledge, and tables that already have it are passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+
+from outhaul import journal
+from outhaul.land import devices, sessions, state
+from outhaul.land.batch import KINDS, Batch
+from outhaul.land.rows import ROWS
+from outhaul.land.seen import KEY, Seen
+from outhaul.ledger.ledger import Checkpoint
+from outhaul.schema import DAY, TABLES
+from outhaul.tables import NewFile, Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from outhaul.config import Config
+    from outhaul.journal import Segment
+    from outhaul.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+# Kinds that may be told twice without harm: only their latest time counts.
+_REPEATABLE = {"heartbeat", "device", "location"}
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
+
+
+class Lander:
+    """Lands the journal below `data`. One per data folder at a time; not thread-safe."""
+
+    steps: tuple[str, ...] = (
+        "read_segments",
+        "drop_duplicates",
+        "resolve_references",
+        "remember_devices",
+        "derive_sessions",
+        "follow_activities",
+        "follow_jobs",
+        "write_files",
+        "commit_tables",
+        "remember_ids",
+        "finish",
+        "publish",
+        "discard_segments",
+    )
+    """The steps of a batch, in order; each is a method, and may be repeated after a crash."""
+
+    def __init__(self, data: Path, ledger: Ledger, config: Config, now: Callable[[], int]) -> None:
+        self._data = data
+        self._journal = data / "journal"
+        self._ledger = ledger
+        self._config = config
+        self._now = now
+        self._tables = Tables(data / "tables")
+        folder = data / "land"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._db = duckdb.connect(
+            str(folder / "state.duckdb"),
+            config={
+                "memory_limit": f"{config.land_memory_limit}B",
+                "temp_directory": str(folder / "spill"),
+                **({"threads": config.threads} if config.threads else {}),
+            },
+        )
+        self._db.execute("SET TimeZone = 'UTC'")
+        progress = state.prepare(self._db, ledger.checkpoint().position)
+        self._position = progress.position
+        self._batch_end = progress.batch_end
+        self._versions = progress.versions
+        self._seen = Seen(folder / "seen", self._position)
+        self.publish()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def position(self) -> int:
+        """The journal segment to land next."""
+        return self._position
+
+    def land(self) -> bool:
+        """Land one batch, if segments are waiting. Returns whether there was one."""
+        segments = self._next_segments()
+        if not segments:
+            return False
+        self._segments = segments
+        self._batch_end = segments[-1].number + 1
+        state.begin(self._db, self._batch_end)
+        for step in self.steps:
+            getattr(self, step)()
+        return True
+
+    def _next_segments(self) -> list[Segment]:
+        waiting = journal.segments(self._journal, self._position)
+        if self._batch_end is not None:
+            return [segment for segment in waiting if segment.number < self._batch_end]
+        batch: list[Segment] = []
+        size = 0
+        for segment in waiting:
+            size += segment.size
+            if batch and size > self._config.land_batch_bytes:
+                break
+            batch.append(segment)
+        return batch
+
+    # The steps
+
+    def read_segments(self) -> None:
+        batch = Batch(self._folder / "batch", self._config.max_inflated_bytes)
+        for segment in self._segments:
+            batch.add(segment)
+        batch.load(self._db)
+        self._kinds = [kind for kind in KINDS if self._count(f"in_{kind}")]
+
+    def drop_duplicates(self) -> None:
+        """Remove records whose id was landed before, or came earlier in this batch."""
+        unique = [kind for kind in self._kinds if kind not in _REPEATABLE]
+        self._new_keys = np.empty(0, KEY)
+        if not unique:
+            return
+        union = " UNION ALL ".join(
+            f"SELECT seq, md5_number(concat_ws('|', app, '{kind}', deviceId, id)) AS hash FROM in_{kind}"
+            for kind in unique
+        )
+        rows = self._db.execute(
+            f"SELECT seq, (hash >> 64)::UBIGINT AS high, (hash & {2**64 - 1})::UBIGINT AS low FROM ({union})"
+        ).fetchnumpy()
+        keys = np.empty(len(rows["seq"]), KEY)
+        keys["high"], keys["low"] = rows["high"], rows["low"]
+        duplicate = self._seen.duplicates(keys, rows["seq"])
+        self._new_keys = keys[~duplicate]
+        if duplicate.any():
+            repeated = {"seq": np.ascontiguousarray(rows["seq"][duplicate])}
+            self._db.register("repeated", repeated)
+            for kind in unique:
+                self._db.execute(f"DELETE FROM in_{kind} WHERE seq IN (SELECT seq FROM repeated)")
+            self._db.unregister("repeated")
+
+    def resolve_references(self) -> None:
+        devices.resolve_references(self._db)
+
+    def remember_devices(self) -> None:
+        devices.remember_devices(self._db, self._kinds or ["event"])
+
+    def derive_sessions(self) -> None:
+        sessions.derive_sessions(
+            self._db,
+            idle_ms=self._config.session_idle_s * 1000,
+            timeout_ms=self._config.session_timeout_s * 1000,
+        )
+
+    def follow_activities(self) -> None:
+        sessions.follow_activities(self._db)
+
+    def follow_jobs(self) -> None:
+        sessions.follow_jobs(self._db)
+
+    def write_files(self) -> None:
+        """Write each table's new rows as Parquet files, named after the batch so that repeating it replaces them."""
+        self._files: dict[tuple[str, str], list[NewFile]] = {}
+        for table, query in ROWS.items():
+            self._write_table(table, query)
+
+    def _write_table(self, name: str, query: str) -> None:
+        table = TABLES[name]
+        order = table.order[0]
+        day = f"strftime(\"{order}\", '%Y-%m-%d')" if table.partitioned else "NULL::VARCHAR"
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE out_rows AS SELECT *, {day} AS day FROM ({query})")
+        groups = self._db.execute(
+            f'SELECT app, day, count(*), {_bound("min", order)}, {_bound("max", order)} FROM out_rows GROUP BY app, day ORDER BY ALL'
+        ).fetchall()
+        columns = ", ".join(f'"{column.name}"' for column in table.columns)
+        keys = ", ".join(f'"{key}"' for key in table.order)
+        for app, group_day, rows, low, high in groups:
+            relative = f"{self._position:012d}-{self._batch_end:012d}.parquet"
+            if table.partitioned:
+                relative = f"{DAY.name}={group_day}/{relative}"
+            path = self._tables.folder(app, name) / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = str(path).replace("'", "''")
+            self._db.execute(
+                f"COPY (SELECT {columns} FROM out_rows WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
+                f"TO '{target}' ({_PARQUET})",
+                [app, group_day],
+            )
+            _sync(path)
+            self._files.setdefault((app, name), []).append(
+                NewFile(relative, path.stat().st_size, rows, low, high, self._now(), group_day)
+            )
+        self._db.execute("DROP TABLE out_rows")
+
+    def commit_tables(self) -> None:
+        """Make the new files part of their tables; those that already are, from before a crash, are passed over."""
+        for app, name in sorted(self._files):
+            self._commit(app, name)
+
+    def _commit(self, app: str, name: str) -> None:
+        assert self._batch_end is not None  # noqa: S101  a batch is under way
+        if self._tables.landed(app, name) < self._batch_end:
+            self._tables.append(app, name, self._files[app, name], self._batch_end)
+        version = self._tables.version(app, name)
+        if version is not None:
+            self._versions.setdefault(app, {})[name] = version
+
+    def remember_ids(self) -> None:
+        assert self._batch_end is not None  # noqa: S101  a batch is under way
+        day = datetime.fromtimestamp(self._now() / 1000, UTC)
+        self._seen.add(self._new_keys, f"{day:%Y%m%d}", self._position, self._batch_end)
+        self._seen.tidy(f"{day - timedelta(days=self._config.dedupe_days):%Y%m%d}")
+
+    def finish(self) -> None:
+        """From here the batch is landed."""
+        assert self._batch_end is not None  # noqa: S101  a batch is under way
+        state.finish(self._db, self._batch_end, self._versions, self._now())
+        self._position = self._batch_end
+        self._batch_end = None
+
+    def publish(self) -> None:
+        """Tell everybody, through the ledger."""
+        self._ledger.save_checkpoint(Checkpoint(self._position, self._versions, self._now()))
+
+    def discard_segments(self) -> None:
+        journal.discard(self._journal, self._position)
+
+    def _count(self, table: str) -> int:
+        row: Any = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(row[0])
+
+
+def _bound(function: str, column: str) -> str:
+    if column == "deviceId":
+        return f'{function}("{column}")'
+    return f"strftime({function}(\"{column}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"
+
+
+def _sync(path: Path) -> None:
+    # Parquet files must be on disk before the commit that names them.
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

@@ -1,0 +1,73 @@
+"""What landing remembers between batches, in its own DuckDB file: one transaction per batch, position included.
+
+`progress` holds the journal position to read next, the end of the batch that was begun (so that a batch cut
+short is repeated with the same bounds) and the version of every table at that position.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_DAY = 24 * 3600 * 1000
+_KEEP_SESSIONS = 7 * _DAY
+_KEEP_REFERENCES = 30 * _DAY
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS progress (position BIGINT, batch_end BIGINT, versions VARCHAR);
+CREATE TABLE IF NOT EXISTS known_info (
+    app VARCHAR, deviceId VARCHAR, infoId VARCHAR, seenAt BIGINT, applicationVersionName VARCHAR, phoneModel VARCHAR,
+    firmwareName VARCHAR, firmwareVersion VARCHAR, serviceVersion VARCHAR, locale VARCHAR, networkType VARCHAR);
+CREATE TABLE IF NOT EXISTS known_place (
+    app VARCHAR, deviceId VARCHAR, locationId VARCHAR, seenAt BIGINT, countrycode VARCHAR);
+CREATE TABLE IF NOT EXISTS known_device (
+    app VARCHAR, deviceId VARCHAR, userId VARCHAR, applicationVersionName VARCHAR, phoneModel VARCHAR,
+    firmwareName VARCHAR, firmwareVersion VARCHAR, serviceVersion VARCHAR, locale VARCHAR, networkType VARCHAR,
+    countrycode VARCHAR);
+CREATE TABLE IF NOT EXISTS known_session (
+    app VARCHAR, deviceId VARCHAR, sessionId VARCHAR, derived BOOLEAN, startTime BIGINT, lastTime BIGINT,
+    idle BOOLEAN, version VARCHAR, activityId VARCHAR, activityStart BIGINT, activityName VARCHAR, lastName VARCHAR);
+CREATE TABLE IF NOT EXISTS known_job (
+    app VARCHAR, deviceId VARCHAR, jobId VARCHAR, name VARCHAR, startTime BIGINT, ended BOOLEAN);
+"""
+
+
+class Progress(Struct, frozen=True):
+    """`position` is the journal segment to read next; `batch_end` is set while a batch up to it is under way."""
+
+    position: int
+    batch_end: int | None
+    versions: dict[str, dict[str, int]]
+
+
+def prepare(db: DuckDBPyConnection, position: int) -> Progress:
+    """Make the tables where there are none, starting at `position`; return how far landing got."""
+    db.execute(SCHEMA)
+    row = db.execute("SELECT position, batch_end, versions FROM progress").fetchone()
+    if row is None:
+        db.execute("INSERT INTO progress VALUES (?, NULL, '{}')", [position])
+        row = (position, None, "{}")
+    return Progress(row[0], row[1], json.loads(row[2]))
+
+
+def begin(db: DuckDBPyConnection, batch_end: int) -> None:
+    """Note the bounds of the batch, durably, then open its transaction."""
+    db.execute("UPDATE progress SET batch_end = ?", [batch_end])
+    db.execute("BEGIN TRANSACTION")
+
+
+def finish(db: DuckDBPyConnection, position: int, versions: dict[str, dict[str, int]], now: int) -> None:
+    """Close the batch's transaction: all it taught us, and the new position, at once."""
+    db.execute("DELETE FROM known_session WHERE lastTime < ?", [now - _KEEP_SESSIONS])
+    db.execute("DELETE FROM known_job WHERE startTime < ?", [now - _KEEP_REFERENCES])
+    db.execute("DELETE FROM known_info WHERE seenAt < ?", [now - _KEEP_REFERENCES])
+    db.execute("DELETE FROM known_place WHERE seenAt < ?", [now - _KEEP_REFERENCES])
+    db.execute(
+        "UPDATE progress SET position = ?, batch_end = NULL, versions = ?", [position, json.dumps(versions, sort_keys=True)]
+    )
+    db.execute("COMMIT")

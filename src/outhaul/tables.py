@@ -1,0 +1,144 @@
+"""Where landed records rest: one Delta Lake table per app and kind, readable by anything that reads Delta.
+
+`<root>/<app>/<table>/`; files are Parquet, sorted by the table's `order`, in a partition per UTC day where the
+table has one. Only landing appends; every append carries the journal position it landed up to inside the same
+commit, so that a crash between tables can be told apart from a batch not begun. The only deltalake import.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.schema import PrimitiveType
+from deltalake.transaction import AddAction
+from msgspec import Struct
+
+from outhaul.schema import DAY, TABLES, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LANDING = "outhaul-landing"
+_DELTA_TYPES = {
+    "string": "string",
+    "json": "string",
+    "time": "timestamp",
+    "duration": "long",
+    "integer": "long",
+    "boolean": "boolean",
+}
+
+
+class NewFile(Struct, frozen=True):
+    """A Parquet file written for a table; `low` and `high` bound the first column of its order."""
+
+    path: str
+    size: int
+    rows: int
+    low: str
+    high: str
+    modified_at: int
+    day: str | None = None
+
+
+class Tables:
+    """All tables below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: dict[tuple[str, str], DeltaTable] = {}
+
+    def apps(self) -> list[str]:
+        """Ids of the apps that have tables, sorted."""
+        return sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
+
+    def folder(self, app_id: str, table: str) -> Path:
+        return self._root / app_id / table
+
+    def landed(self, app_id: str, table: str) -> int:
+        """The journal position up to which this table was landed; 0 before anything was."""
+        delta = self._find(app_id, table)
+        return (delta.transaction_version(_LANDING) or 0) if delta else 0
+
+    def version(self, app_id: str, table: str) -> int | None:
+        """The table's newest version, or None when nothing was ever landed in it."""
+        delta = self._find(app_id, table)
+        return delta.version() if delta else None
+
+    def append(self, app_id: str, table: str, files: list[NewFile], position: int) -> int:
+        """Make written files part of the table, in one commit that also records the journal position.
+
+        Returns:
+            The table's new version.
+        """
+        delta = self._find(app_id, table) or self._create(app_id, TABLES[table])
+        column = TABLES[table].order[0]
+        actions = [
+            AddAction(
+                path=file.path,
+                size=file.size,
+                partition_values={} if file.day is None else {DAY.name: file.day},
+                modification_time=file.modified_at,
+                data_change=True,
+                stats=json.dumps(
+                    {
+                        "numRecords": file.rows,
+                        "minValues": {column: file.low},
+                        "maxValues": {column: file.high},
+                        "nullCount": {},
+                    }
+                ),
+            )
+            for file in files
+        ]
+        delta.create_write_transaction(
+            actions,
+            mode="append",
+            schema=delta.schema(),
+            partition_by=[DAY.name] if TABLES[table].partitioned else None,
+            commit_properties=CommitProperties(app_transactions=[Transaction(_LANDING, position)]),
+        )
+        delta.update_incremental()
+        return delta.version()
+
+    def files(
+        self, app_id: str, table: str, version: int | None = None, days: tuple[str, str] | None = None
+    ) -> list[Path]:
+        """The files that make up a version (the newest, unless told), in an order that never changes.
+
+        `days` keeps only partitions from the first to the last day, both included.
+        """
+        folder = self.folder(app_id, table)
+        if not DeltaTable.is_deltatable(str(folder)):
+            return []
+        delta = DeltaTable(str(folder), version=version)
+        partitions = [(DAY.name, ">=", days[0]), (DAY.name, "<=", days[1])] if days else None
+        uris = delta.file_uris(partition_filters=partitions)
+        return sorted(folder / uri.removeprefix("file://").removeprefix(str(folder)).lstrip("/") for uri in uris)
+
+    def _find(self, app_id: str, table: str) -> DeltaTable | None:
+        delta = self._open.get((app_id, table))
+        if delta is None:
+            folder = str(self.folder(app_id, table))
+            if not DeltaTable.is_deltatable(folder):
+                return None
+            delta = self._open[app_id, table] = DeltaTable(folder)
+        return delta
+
+    def _create(self, app_id: str, table: Table) -> DeltaTable:
+        columns = [*table.columns, DAY] if table.partitioned else table.columns
+        fields = [Field(c.name, PrimitiveType(_DELTA_TYPES[c.type]), nullable=not c.required) for c in columns]
+        folder = self.folder(app_id, table.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        delta = DeltaTable.create(
+            str(folder),
+            Schema(fields),
+            mode="ignore",
+            partition_by=[DAY.name] if table.partitioned else None,
+            name=table.name,
+            description=table.help,
+        )
+        self._open[app_id, table.name] = delta
+        return delta
