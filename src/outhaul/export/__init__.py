@@ -1,0 +1,1 @@
+"""Tables → files in a container: pin, plan, write, deliver, prove."""

@@ -1,0 +1,131 @@
+"""Plan: how many rows an export has, and how it is cut into slices, counted in the pinned tables.
+
+A slice is a range of the export's leading column holding about `slice_rows` rows, so that sorting it stays in
+memory; in order, the slices are the export. The cut depends only on the pinned tables and the settings, and the
+bytes written do not depend on the cut.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from outhaul.export.relations import SOURCES, relation, source
+from outhaul.schema import EXPORTS
+from outhaul.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from duckdb import DuckDBPyConnection
+
+    from outhaul.config import Config
+    from outhaul.wire import Campaigns, ExportRequest, Period, Pin
+
+_LAST_INSTANT = 253_402_300_799_999
+_TIME_STEPS = (60_000, 1_000, 1)
+_PREFIXES = (2, 4, 8, 16, 32, 255)
+
+
+class Slice(Struct, frozen=True):
+    """Rows from `start` (None: from the first) up to `end`, which is not in it (None: to the last)."""
+
+    start: str | None
+    end: str | None
+    rows: int
+
+
+class Source:
+    """The rows of one export: its request, against one pinned state of the tables."""
+
+    def __init__(self, tables: Path, app_id: str, request: ExportRequest, pin: Pin, config: Config) -> None:
+        self._request = request
+        self._pin = pin
+        self._config = config
+        self.lead = EXPORTS[request.kind].order[0]
+        self._timed = EXPORTS[request.kind].dated
+        store = Tables(tables)
+        days = _days(request.period) if request.period and self._timed else None
+        self._sources = {
+            table: source(table, store.files(app_id, table, pin.versions[table], days) if table in pin.versions else [])
+            for table in SOURCES[request.kind]
+        }
+
+    def select_campaigns(self, db: DuckDBPyConnection) -> None:
+        """Keep only the feedback of the campaigns asked for; a window picks those active at some time in it."""
+        campaigns = self._request.campaigns
+        if campaigns:
+            self._sources["feedback"] = _campaigns(db, self._sources["feedback"], campaigns)
+
+    def rows(self, part: Slice | None = None) -> str:
+        """The rows of a slice, or of the whole export, as a table expression."""
+        conditions = []
+        period = self._request.period
+        if period and self._timed:
+            conditions += [f'"{self.lead}" >= {_instant(period.start)}', f'"{self.lead}" < {_instant(period.end)}']
+        if part and part.start is not None:
+            conditions.append(f'"{self.lead}" >= {part.start}')
+        if part and part.end is not None:
+            conditions.append(f'"{self.lead}" < {part.end}')
+        return relation(
+            self._request.kind, self._sources, " AND ".join(conditions) or "true", self._config, self._pin.at
+        )
+
+    def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
+        """The whole export, cut into slices that hold about `slice_rows` rows each, in order."""
+        buckets = list(self._buckets(db, slice_rows, self.rows(), 0))
+        cuts: list[tuple[str, int]] = []
+        for start, rows in buckets:
+            if cuts and cuts[-1][1] + rows <= slice_rows:
+                cuts[-1] = (cuts[-1][0], cuts[-1][1] + rows)
+            else:
+                cuts.append((start, rows))
+        ends = [start for start, _ in cuts[1:]]
+        return [
+            Slice(None if index == 0 else start, ends[index] if index < len(ends) else None, rows)
+            for index, (start, rows) in enumerate(cuts)
+        ]
+
+    def _buckets(self, db: DuckDBPyConnection, slice_rows: int, rows: str, level: int) -> Iterator[tuple[str, int]]:
+        """Starts of ranges and their counts, in order; a range that holds too much is looked at more closely."""
+        steps = _TIME_STEPS if self._timed else _PREFIXES
+        step = steps[level]
+        bucket = f'epoch_ms("{self.lead}") // {step} * {step}' if self._timed else f'left("{self.lead}", {step})'
+        counted = db.execute(f"SELECT {bucket} AS bucket, count(*) FROM {rows} GROUP BY bucket ORDER BY bucket").fetchall()
+        starts = [_instant(start) if self._timed else _text(start) for start, _ in counted]
+        for index, (_, count) in enumerate(counted):
+            if count > 2 * slice_rows and level + 1 < len(steps):
+                end = starts[index + 1] if index + 1 < len(starts) else None
+                yield from self._buckets(db, slice_rows, self.rows(Slice(starts[index], end, count)), level + 1)
+            else:
+                yield starts[index], count
+
+
+def _days(period: Period) -> tuple[str, str]:
+    first, last = (min(time, _LAST_INSTANT) // 1000 for time in (period.start, max(period.start, period.end - 1)))
+    return f"{datetime.fromtimestamp(first, UTC):%Y-%m-%d}", f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d}"
+
+
+def _instant(milliseconds: int) -> str:
+    seconds, rest = divmod(min(milliseconds, _LAST_INSTANT), 1000)
+    return f"TIMESTAMPTZ '{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03d}+00'"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _campaigns(db: DuckDBPyConnection, feedback: str, campaigns: Campaigns) -> str:
+    condition = f"campaignType = {_text(campaigns.type)}"
+    ids = campaigns.ids
+    if campaigns.window:
+        rows: list[Any] = db.execute(
+            f"SELECT campaignId FROM {feedback} WHERE {condition} GROUP BY campaignId "
+            f"HAVING min(timestamp) < {_instant(campaigns.window.end)} AND max(timestamp) >= {_instant(campaigns.window.start)}"
+        ).fetchall()
+        ids = [row[0] for row in rows]
+    chosen = ", ".join(_text(campaign) for campaign in ids or [])
+    return f"(SELECT * FROM {feedback} WHERE {condition} AND campaignId IN ({chosen or 'NULL'}))"

@@ -1,0 +1,175 @@
+"""What the rows of each kind of export are, as SQL over the pinned files of the stored tables.
+
+Every relation takes a condition on the first column of the export's order (`startTime`, `timestamp` or
+`deviceId`), which all the tables it reads carry: so an export can be computed slice by slice, and a slice reads
+only the parts of the files that it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outhaul.records import FEEDBACK_STATUSES
+from outhaul.schema import AREA, INFO, TABLES, Kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from outhaul.config import Config
+
+SOURCES: dict[Kind, tuple[str, ...]] = {
+    "activity": ("activity", "activity_end"),
+    "event": ("event",),
+    "job": ("job", "job_end"),
+    "error": ("error",),
+    "crash": ("crash",),
+    "session": ("session",),
+    "tag": ("tag",),
+    "device": ("device", "tag", "token"),
+    "token": ("token", "tag", "device"),
+    "feedback": ("feedback", "tag"),
+}
+"""The stored tables that an export of each kind reads."""
+
+_SQL_TYPES = {
+    "string": "VARCHAR",
+    "json": "VARCHAR",
+    "time": "TIMESTAMPTZ",
+    "duration": "BIGINT",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+}
+
+
+def source(table: str, files: list[Path]) -> str:
+    """A table expression over a table's files; no rows when there are none."""
+    if files:
+        names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        return f"read_parquet([{names}], hive_partitioning = false)"
+    columns = ", ".join(f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in TABLES[table].columns)
+    return f"(SELECT {columns} WHERE false)"
+
+
+def relation(kind: Kind, sources: dict[str, str], where: str, config: Config, at: int) -> str:
+    """The rows of an export, with the columns that `schema.EXPORTS` lists.
+
+    Args:
+        sources: a table expression for each of `SOURCES[kind]`.
+        where: the condition on the leading column, as SQL.
+        config: for the timeouts that close sessions.
+        at: when the tables were pinned, in ms; sessions silent by then are over.
+    """
+    scans = {name: f"(SELECT * FROM {expression} WHERE {where})" for name, expression in sources.items()}
+    if kind in {"activity", "job"}:
+        return _spans(kind, scans)
+    if kind == "session":
+        return _sessions(scans, config, at)
+    if kind == "tag":
+        return _tags(scans)
+    if kind == "device":
+        return _devices(scans)
+    if kind == "token":
+        return _tokens(scans)
+    if kind == "feedback":
+        return _feedback(scans)
+    return scans[kind]
+
+
+def _spans(kind: str, scans: dict[str, str]) -> str:
+    return f"""(
+    SELECT s.* REPLACE (coalesce(s.endTime, e.endTime) AS "endTime"),
+        epoch_ms(coalesce(s.endTime, e.endTime)) - epoch_ms(s.startTime) AS duration
+    FROM {scans[kind]} s
+    LEFT JOIN (SELECT deviceId, {kind}Id, min(endTime) AS endTime FROM {scans[f"{kind}_end"]} GROUP BY ALL) e
+        ON e.deviceId = s.deviceId AND e.{kind}Id = s.{kind}Id)"""
+
+
+def _sessions(scans: dict[str, str], config: Config, at: int) -> str:
+    silent = f"{at} - epoch_ms(max(lastTime))"
+    latest = "lastTime, receivedAt"
+    return f"""(
+    SELECT deviceId, arg_max(userId, ROW({latest})) AS "userId",
+        arg_max(applicationVersionName, ROW({latest})) AS "applicationVersionName", sessionId,
+        startTime, greatest(max(lastTime), startTime) AS "endTime",
+        epoch_ms(greatest(max(lastTime), startTime)) - epoch_ms(startTime) AS duration,
+        coalesce(max(givenActivityCount), sum(activityCount))::BIGINT AS "activityCount",
+        coalesce(max(givenEventCount), sum(eventCount))::BIGINT AS "eventCount",
+        coalesce(max(givenErrorCount), sum(errorCount))::BIGINT AS "errorCount",
+        CASE
+            WHEN max(ROW({latest}, endReason))[3] IS NOT NULL THEN max(ROW({latest}, endReason))[3]
+            WHEN max(ROW({latest}, idle))[3] AND {silent} > {config.session_idle_s * 1000} THEN 'timeout'
+            WHEN {silent} > {config.session_timeout_s * 1000} THEN 'serverTimeout'
+        END AS "endReason",
+        arg_min(networkType, ROW({latest})) AS "networkType", arg_min(locale, ROW({latest})) AS locale,
+        arg_min(countrycode, ROW({latest})) AS countrycode
+    FROM {scans["session"]}
+    GROUP BY deviceId, sessionId, startTime)"""
+
+
+def _current_tags(scans: dict[str, str]) -> str:
+    return f"""(
+    SELECT deviceId, key, latest.value AS value, latest.lastModified AS "lastModified"
+    FROM (SELECT deviceId, key, max({{'lastModified': lastModified, 'receivedAt': receivedAt, 'sequence': sequence,
+            'value': value}}) AS latest FROM {scans["tag"]} GROUP BY deviceId, key)
+    WHERE latest.value IS NOT NULL)"""
+
+
+def _users(scans: dict[str, str]) -> str:
+    return f"(SELECT deviceId, value AS userId FROM {_current_tags(scans)} WHERE key = 'userid')"
+
+
+def _current_tokens(scans: dict[str, str]) -> str:
+    return f"""(
+    SELECT deviceId, service, latest.token AS token, latest.registeredAt AS "registeredAt"
+    FROM (SELECT deviceId, service, max({{'registeredAt': registeredAt, 'receivedAt': receivedAt, 'sequence': sequence,
+            'token': token, 'valid': valid}}) AS latest FROM {scans["token"]} GROUP BY deviceId, service)
+    WHERE latest.valid)"""
+
+
+def _tags(scans: dict[str, str]) -> str:
+    return f"""(
+    SELECT t.deviceId, u.userId AS "userId", t.key, t.value, NULL::VARCHAR AS type, t.lastModified
+    FROM {_current_tags(scans)} t LEFT JOIN {_users(scans)} u ON u.deviceId = t.deviceId)"""
+
+
+def _devices(scans: dict[str, str]) -> str:
+    info = ", ".join(f'arg_max({c.name}, ROW(lastInfo, receivedAt)) AS "{c.name}"' for c in INFO)
+    area = ", ".join(f'arg_max({c.name}, ROW(lastLocation, receivedAt)) AS "{c.name}"' for c in AREA)
+    return f"""(
+    SELECT d.* REPLACE (coalesce(d.nativePushEnabled, p.deviceId IS NOT NULL) AS "nativePushEnabled"),
+        t.userId AS "userId", t.appInfo AS "appInfo"
+    FROM (SELECT deviceId, min(firstSeen) AS "firstSeen", max(lastSeen) AS "lastSeen", max(lastInfo) AS "lastInfo",
+            max(lastLocation) AS "lastLocation",
+            arg_max(nativePushEnabled, ROW(lastInfo, receivedAt)) AS "nativePushEnabled", {info}, {area}
+        FROM {scans["device"]} GROUP BY deviceId) d
+    LEFT JOIN (SELECT deviceId, max(value) FILTER (WHERE key = 'userid') AS userId,
+            json_group_object(key, value ORDER BY key)::VARCHAR AS appInfo
+        FROM {_current_tags(scans)} GROUP BY deviceId) t ON t.deviceId = d.deviceId
+    LEFT JOIN (SELECT DISTINCT deviceId FROM {_current_tokens(scans)}) p ON p.deviceId = d.deviceId)"""
+
+
+def _tokens(scans: dict[str, str]) -> str:
+    return f"""(
+    SELECT k.deviceId, u.userId AS "userId", k.token, k.service, k.registeredAt, d.lastSeen AS "lastSeen"
+    FROM {_current_tokens(scans)} k
+    LEFT JOIN {_users(scans)} u ON u.deviceId = k.deviceId
+    LEFT JOIN (SELECT deviceId, max(lastSeen) AS lastSeen FROM {scans["device"]} GROUP BY deviceId) d
+        ON d.deviceId = k.deviceId)"""
+
+
+def _feedback(scans: dict[str, str]) -> str:
+    counts = ", ".join(f"count(*) FILTER (WHERE status = '{s}') AS \"{s}\"" for s in FEEDBACK_STATUSES)
+    return f"""(
+    SELECT f.* REPLACE (
+            CASE WHEN regexp_full_match(f.campaignId, '0|[1-9][0-9]{{0,14}}') THEN f.campaignId
+                ELSE to_json(f.campaignId)::VARCHAR END AS "campaignId"),
+        u.userId AS "userId"
+    FROM (SELECT campaignType, campaignId, deviceId,
+            last(campaignName ORDER BY timestamp) FILTER (WHERE campaignName IS NOT NULL) AS "campaignName",
+            CASE WHEN bool_or(status LIKE '%actioned') THEN 'actioned' WHEN bool_or(status LIKE '%exited') THEN 'exited'
+                WHEN bool_or(status NOT IN ('queued', 'dropped')) THEN 'pushed' END AS feedback,
+            {counts},
+            min(timestamp) FILTER (WHERE status LIKE 'pushed%') AS "firstPushed", max(timestamp) AS "lastFeedback",
+            last(answers ORDER BY timestamp) FILTER (WHERE answers IS NOT NULL) AS answers
+        FROM {scans["feedback"]} GROUP BY campaignType, campaignId, deviceId) f
+    LEFT JOIN {_users(scans)} u ON u.deviceId = f.deviceId)"""

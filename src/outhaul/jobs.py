@@ -1,0 +1,107 @@
+"""Durable execution: tasks are worked through step by step, and taken up where they stopped. The only dbos import.
+
+A task is a workflow named by its id on one queue, partitioned by app so that no app can hold up the others. A
+finished step is never repeated; one that was under way when the process died is, which its room allows for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+
+from outhaul.errors import DestinationUnreachable, OuthaulError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from outhaul.config import Config
+
+log = logging.getLogger(__name__)
+
+_QUEUE = "exports"
+_EXECUTOR = "outhaul"
+_RETRY_S = 1.0
+_BACKOFF = 3.0
+_POLL_S = 0.1
+
+
+class Jobs:
+    """Runs tasks on threads of this process; one per data folder.
+
+    Args:
+        steps: what a task consists of, each a function of the task's id, by name and in order.
+        fail: called instead of the steps that are left when one raises, with the error.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        steps: dict[str, Callable[[str], None]],
+        fail: Callable[[str, Exception], None],
+    ) -> None:
+        self._config = config
+        self._enqueued: set[str] = set()
+        settings: DBOSConfig = {
+            "name": "outhaul",
+            "system_database_url": f"sqlite:///{folder / 'jobs.db'}",
+            # One executor per data folder, always of that name: after a restart its work is its own again.
+            "executor_id": _EXECUTOR,
+            # Work begun before an upgrade is finished by the new version.
+            "application_version": "1",
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": _POLL_S,
+        }
+        DBOS(config=settings)
+        options = {
+            "retries_allowed": True,
+            "max_attempts": max(1, config.delivery_attempts),
+            "interval_seconds": _RETRY_S,
+            "backoff_rate": _BACKOFF,
+            "should_retry": _can_help,
+        }
+
+        @DBOS.workflow(name="export")
+        def run(task_id: str) -> None:
+            try:
+                for name, step in steps.items():
+                    DBOS.run_step({"name": name, **options}, step, task_id)
+            except Exception as error:
+                cause = _cause(error)
+                if not isinstance(cause, OuthaulError):
+                    log.exception("task %s failed", task_id, exc_info=cause)
+                DBOS.run_step({"name": "fail"}, fail, task_id, cause)
+
+        self._run = run
+
+    def start(self) -> None:
+        """Take up what was left, and begin to listen."""
+        DBOS.launch()
+        DBOS.register_queue(
+            _QUEUE,
+            worker_concurrency=self._config.export_concurrency,
+            partition_concurrency=self._config.export_concurrency_per_app,
+            polling_interval_sec=_POLL_S,
+            on_conflict="always_update",
+        )
+
+    def enqueue(self, task_id: str, app_id: str) -> None:
+        """Have a task worked on; asking twice is the same as asking once."""
+        if task_id in self._enqueued:
+            return
+        with SetWorkflowID(task_id), SetEnqueueOptions(queue_partition_key=app_id):
+            DBOS.enqueue_workflow(_QUEUE, self._run, task_id)
+        self._enqueued.add(task_id)
+
+
+def _can_help(error: BaseException) -> bool:
+    return isinstance(error, DestinationUnreachable)
+
+
+def _cause(error: Exception) -> Exception:
+    """The step's own error, out of what the engine wraps it in when retries are used up."""
+    attempts = getattr(error, "errors", None)
+    return attempts[-1] if attempts else error
