@@ -1,0 +1,131 @@
+"""The process that talks: collects from devices, answers clients. It never moves data itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from outhaul.azme.door import Door
+from outhaul.collect import PATHS, Apps, Collect
+from outhaul.container import Destinations
+from outhaul.errors import Busy, Conflict
+from outhaul.journal import Journal
+from outhaul.keys import Keyring
+from outhaul.ledger.ledger import Ledger
+from outhaul.server.process import begin, now, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from multiprocessing.synchronize import Event
+    from pathlib import Path
+
+    from outhaul.config import Config
+    from outhaul.server.supervisor import Address
+
+    App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+
+
+def run(data: Path, address: Address, config: Config, ready: Event) -> None:
+    """Serve until SIGTERM."""
+    begin()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(_serve(data, address, config, ready)))
+
+
+async def _serve(data: Path, address: Address, config: Config, ready: Event) -> int:
+    ledger = Ledger(data)
+    installation = ledger.installation(now())
+    journal = patiently(lambda: _journal(data, ledger, config), Conflict)
+    collect = Collect(journal, Apps(ledger), config, now)
+    keyring = Keyring.open(data, config.secret_key)
+    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
+    server = Server(
+        _router(collect, door, config),
+        address=address.host,
+        port=address.port,
+        interface=Interfaces.ASGINL,
+        websockets=False,
+        backlog=_BACKLOG,
+        log_enabled=False,
+        ssl_cert=address.tls_cert,
+        ssl_key=address.tls_key,
+    )
+
+    def started() -> None:
+        ready.set()
+        scheme = "https" if address.tls_cert else "http"
+        log.info(
+            "listening on %s://%s:%d, tenant %s", scheme, address.host, address.port, installation.tenant_id
+        )
+
+    server.on_startup(started)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    rolling = asyncio.create_task(_roll(journal, config.land_interval_ms / 1000))
+    try:
+        await server.serve()
+    except OSError as error:
+        log.error("cannot listen on %s:%d: %s", address.host, address.port, error)  # noqa: TRY400  no traceback helps
+        return 1
+    finally:
+        rolling.cancel()
+        await journal.close()
+    return 0
+
+
+def _journal(data: Path, ledger: Ledger, config: Config) -> Journal:
+    return Journal(
+        data / "journal",
+        first=ledger.checkpoint().position,
+        segment_bytes=config.segment_bytes,
+        max_pending_bytes=config.max_pending_bytes,
+        max_journal_bytes=config.max_journal_bytes,
+    )
+
+
+async def _roll(journal: Journal, interval_s: float) -> None:
+    """Hand over to landing what came in, now and then."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await journal.roll()
+        except Busy as error:
+            log.warning("%s", error)
+
+
+def _router(collect: App, door: App, config: Config) -> App:
+    """Devices' paths to `collect`, `/healthz` here, everything else to the door."""
+    prefix = urlsplit(config.public_url).path.rstrip("/")
+
+    async def route(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        path = scope["path"]
+        if prefix and path.startswith(f"{prefix}/"):
+            path = path[len(prefix) :]
+        if path in PATHS:
+            scope["path"] = path
+            await collect(scope, receive, send)
+        elif path == "/healthz":
+            await _healthy(send)
+        else:
+            await door(scope, receive, send)
+
+    return route
+
+
+async def _healthy(send: Callable[[Any], Awaitable[None]]) -> None:
+    body = b'{"status":"ok"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,74 @@
+"""The process that moves data: lands the journal, carries out exports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from outhaul.container import Destinations
+from outhaul.export.exporter import Exporter
+from outhaul.jobs import Jobs
+from outhaul.keys import Keyring
+from outhaul.land.lander import Lander
+from outhaul.ledger.ledger import Ledger
+from outhaul.server.process import begin, now, patiently
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from outhaul.config import Config
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.05
+_FAILED_S = 5.0
+
+
+def run(data: Path, config: Config) -> None:
+    """Work until SIGTERM."""
+    begin()
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ledger = Ledger(data)
+    landing = threading.Thread(target=_land, args=(data, ledger, config, stopping), name="landing")
+    landing.start()
+    exporter = Exporter(
+        data, ledger, config, Keyring.open(data, config.secret_key), Destinations(config.destinations), now
+    )
+    jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
+    jobs.start()
+    while not stopping.wait(_LOOK_S):
+        for task in ledger.unfinished_tasks():
+            jobs.enqueue(task.id, task.app_id)
+    landing.join()
+    # Exports under way are taken up again by the next start; waiting for their threads could take hours.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        lander = None
+        try:
+            lander = patiently(lambda: Lander(data, ledger, config, now), duckdb.IOException)
+            while not stopping.is_set():
+                if not lander.land():
+                    stopping.wait(_LOOK_S)
+        except Exception:
+            # The journal keeps what was not landed; a new lander repeats the batch from what is durable.
+            log.exception("landing failed; trying again in %.0f s", _FAILED_S)
+            stopping.wait(_FAILED_S)
+        finally:
+            if lander is not None:
+                lander.close()
