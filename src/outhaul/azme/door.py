@@ -125,7 +125,8 @@ class Door:
 
     async def _answer(self, request: Request) -> Reply:
         match [segment.lower() for segment in request.segments]:
-            case [_, "oauth2", "token"]:
+            # ADAL takes the first segment for the tenant; under a path prefix that is the prefix.
+            case [_, "oauth2", "token"] | ["oauth2", "token"]:
                 return await self._tokens.answer(request, await self._installation())
             case ["subscriptions" | "tenants", *_]:
                 return await self._let_in(request, await self._installation())

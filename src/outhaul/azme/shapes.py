@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 Text = Annotated[str, Meta(min_length=1)]
 Description = Annotated[str, Meta(max_length=4096)]
-CampaignId = Annotated[int, Meta(ge=0, lt=2**63)]
+CampaignId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class ExportTaskParameter(Struct, kw_only=True, rename="camel"):

@@ -47,7 +47,7 @@ class Tokens:
             _check_method(request.method)
             fields = _read_fields(await request.body())
             _check_grant(fields)
-            _check_tenant(request.segments[0], installation)
+            _check_tenant(request.segments[:-2], installation)
             resource = _check_resource(fields, request.base)
             credential = await self._check_client(fields)
         except Refused as refused:
@@ -110,8 +110,8 @@ def _check_method(method: str) -> None:
         raise Refused(405, "invalid_request", "A token is asked for with POST.")
 
 
-def _check_tenant(tenant: str, installation: Installation) -> None:
-    if tenant.lower() != installation.tenant_id:
+def _check_tenant(tenant: list[str], installation: Installation) -> None:
+    if tenant and tenant[0].lower() != installation.tenant_id:
         raise Refused(400, "invalid_request", "There is no such tenant here.")
 
 

@@ -1,0 +1,38 @@
+"""The door for the old API's clients as a server of its own: real but for one thing, no export ever runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from outhaul.azme.door import Door
+from outhaul.config import Config
+from outhaul.container import Destinations
+from outhaul.keys import Keyring
+from outhaul.ledger.ledger import Ledger
+
+DATA = Path(os.environ["AZME_DATA"])
+config = Config(os.environ)
+
+
+async def _mark():
+    return 0
+
+
+_door = Door(
+    Ledger(DATA),
+    Keyring.open(DATA, config.secret_key),
+    config,
+    Destinations(config.destinations),
+    _mark,
+    lambda: time.time_ns() // 1_000_000,
+)
+
+
+async def app(scope, receive, send):
+    """The door, with a list of what it was asked: one line of method and target for each request."""
+    with (DATA / "requests.log").open("a") as log:
+        target = scope["raw_path"].decode() if scope.get("raw_path") else scope["path"]
+        log.write(f"{scope['method']} {target}?{scope['query_string'].decode()}\n")
+    await _door(scope, receive, send)
