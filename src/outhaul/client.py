@@ -77,7 +77,7 @@ class Collector:
             Busy: the server could not be reached, or asked to come back later, for longer than `patience_s`.
             Unauthenticated: the SDK key is not one of the server's.
             Invalid: the server cannot read what was sent, or a record is not JSON.
-            TooLarge: one record alone is over `BATCH_BYTES`.
+            TooLarge: one record alone is over `BATCH_BYTES`, or the server takes less in one request.
         """
         sent = 0
         for batch in self._batches(records):
@@ -150,7 +150,8 @@ class Collector:
                 "The server does not know this SDK key.",
                 hint="`outhaul apps list` on the server shows the keys.",
             )
-        raise Invalid(
+        refusal = TooLarge if response.status_code == httpx2.codes.REQUEST_ENTITY_TOO_LARGE else Invalid
+        raise refusal(
             f"The server answered {response.status_code}: {response.text[:500]}",
             hint="Check the URL, which is the server's base URL, and the records.",
         )
