@@ -1,6 +1,6 @@
 """Write the parts of the docs that repeat what the code says: `python docs/generate.py`.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test fails while one is stale.
+A generated part is between `<!-- generated: NAME -->` and `<!-- end -->`; a test fails while it is stale.
 """
 
 from __future__ import annotations
