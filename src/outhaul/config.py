@@ -43,26 +43,65 @@ SETTINGS = (
         "A Fernet key (32 bytes, URL-safe base64) that signs access tokens and encrypts destinations "
         "at rest. Empty: made on first use and kept in the data folder as `secret.key`.",
     ),
-    Setting("memory_limit", int, 512 * MIB, "Bytes that the engines may hold for all exports together; the rest spills to disk."),
-    Setting("land_memory_limit", int, 512 * MIB, "Bytes that the engine may hold while landing; the rest spills to disk."),
+    Setting(
+        "memory_limit",
+        int,
+        512 * MIB,
+        "Bytes that the engines may hold for all exports together; the rest spills to disk.",
+    ),
+    Setting(
+        "land_memory_limit",
+        int,
+        512 * MIB,
+        "Bytes that the engine may hold while landing; the rest spills to disk.",
+    ),
     Setting("threads", int, 0, "Threads an engine may use; 0 means one per core."),
-    Setting("land_interval_ms", int, 2000, "How often the journal is handed over for landing when nobody is waiting."),
-    Setting("land_batch_bytes", int, 64 * MIB, "Journal bytes landed in one go at most (one segment at least)."),
+    Setting(
+        "land_interval_ms",
+        int,
+        2000,
+        "How often the journal is handed over for landing when nobody is waiting.",
+    ),
+    Setting(
+        "land_batch_bytes", int, 256 * MIB, "Journal bytes landed in one go at most (one segment at least)."
+    ),
     Setting("segment_bytes", int, 32 * MIB, "A journal segment is closed when it has grown to this size."),
     Setting("max_body_bytes", int, 5 * MIB, "The largest request body taken from a device, as sent."),
-    Setting("max_inflated_bytes", int, 20 * MIB, "The largest request body taken from a device, once inflated."),
-    Setting("max_pending_bytes", int, 256 * MIB, "Bytes that may wait for the disk before devices are told to come back later."),
-    Setting("max_journal_bytes", int, 64 * 1024 * MIB, "Bytes of journal not yet landed before devices are told to come back later."),
+    Setting(
+        "max_inflated_bytes", int, 20 * MIB, "The largest request body taken from a device, once inflated."
+    ),
+    Setting(
+        "max_pending_bytes",
+        int,
+        256 * MIB,
+        "Bytes that may wait for the disk before devices are told to come back later.",
+    ),
+    Setting(
+        "max_journal_bytes",
+        int,
+        64 * 1024 * MIB,
+        "Bytes of journal not yet landed before devices are told to come back later.",
+    ),
     Setting("slice_rows", int, 100_000, "Rows of an export sorted and written at a time."),
     Setting("export_concurrency", int, 2, "Exports that run at the same time, all apps together."),
     Setting("export_concurrency_per_app", int, 1, "Exports of one app that run at the same time."),
     Setting("delivery_attempts", int, 4, "How often delivery to a container that does not answer is tried."),
-    Setting("delivery_timeout_s", int, 30, "Seconds after which a single request to a container counts as unanswered."),
+    Setting(
+        "delivery_timeout_s",
+        int,
+        30,
+        "Seconds after which a single request to a container counts as unanswered.",
+    ),
     Setting("token_lifetime_s", int, 3600, "Seconds an access token is valid."),
     Setting("session_idle_s", int, 10, "Seconds after the end of its last activity that a session ends."),
     Setting("session_timeout_s", int, 180, "Seconds of silence after which a session ends."),
     Setting("dedupe_days", int, 7, "Days for which a record sent again is recognised."),
-    Setting("time_format", str, "ms", "How exported files show times: `ms` since 1970 (as the old API does) or `rfc3339`."),
+    Setting(
+        "time_format",
+        str,
+        "ms",
+        "How exported files show times: `ms` since 1970 (as the old API does) or `rfc3339`.",
+    ),
 )
 
 

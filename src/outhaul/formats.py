@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from outhaul.wire import Format
 
 
+_INTEGER = "0|[1-9][0-9]{0,14}"
+
+
 class Writing(Struct, frozen=True):
     """How a file is put together: `head` + the lines without the first `trim` bytes + `tail`."""
 
@@ -44,6 +47,8 @@ def _json(columns: tuple[Column, ...], time_format: str) -> Writing:
         name = f'"{column.name}"'
         if column.type == "string":
             value = f"to_json({name})::VARCHAR"
+        elif column.type == "identifier":
+            value = f"CASE WHEN regexp_full_match({name}, '{_INTEGER}') THEN {name} ELSE to_json({name})::VARCHAR END"
         elif column.type == "time":
             value = _time(name, time_format)
             if time_format == "rfc3339":
@@ -57,14 +62,14 @@ def _json(columns: tuple[Column, ...], time_format: str) -> Writing:
             parts.append(f"CASE WHEN {name} IS NULL THEN '' ELSE concat('{label}', {value}) END")
     # The separator stands before each line, so that a file can be cut after any line and continued.
     line = "concat(E',\\n{', " + ", ".join(parts) + ", '}')"
-    return Writing(line, b"[\n", b"\n]\n", 2, "json", "application/json")
+    return Writing(line, b"[", b"\n]\n", 1, "json", "application/json")
 
 
 def _csv(columns: tuple[Column, ...], time_format: str) -> Writing:
     parts = []
     for column in columns:
         name = f'"{column.name}"'
-        if column.type in {"string", "json"}:
+        if column.type in {"string", "json", "identifier"}:
             value = f"concat('\"', replace({name}, '\"', '\"\"'), '\"')"
             parts.append(value if column.required else f"CASE WHEN {name} IS NULL THEN '' ELSE {value} END")
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, StepOptions
 
 from outhaul.errors import DestinationUnreachable, OuthaulError
 
@@ -56,7 +56,7 @@ class Jobs:
             "notification_listener_polling_interval_sec": _POLL_S,
         }
         DBOS(config=settings)
-        options = {
+        options: StepOptions = {
             "retries_allowed": True,
             "max_attempts": max(1, config.delivery_attempts),
             "interval_seconds": _RETRY_S,
@@ -68,7 +68,7 @@ class Jobs:
         def run(task_id: str) -> None:
             try:
                 for name, step in steps.items():
-                    DBOS.run_step({"name": name, **options}, step, task_id)
+                    DBOS.run_step({**options, "name": name}, step, task_id)
             except Exception as error:
                 cause = _cause(error)
                 if not isinstance(cause, OuthaulError):

@@ -9,12 +9,15 @@ import hashlib
 import hmac
 import os
 import secrets
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
 
 from outhaul.errors import Invalid, Unauthenticated
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def new_secret() -> str:
@@ -46,7 +49,9 @@ def read_basic(header: str) -> tuple[str, str]:
             colon = ""
         if colon:
             return user, password
-    raise Unauthenticated("The Authorization header is not HTTP Basic.", hint="Send `Basic` and base64 of user:password.")
+    raise Unauthenticated(
+        "The Authorization header is not HTTP Basic.", hint="Send `Basic` and base64 of user:password."
+    )
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -102,7 +107,9 @@ class Keyring:
         try:
             return msgspec.json.decode(self._fernet.decrypt(token.encode()), type=Claims)
         except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
-            raise Unauthenticated("The access token was not issued by this server.", hint="Ask for a new one.") from None
+            raise Unauthenticated(
+                "The access token was not issued by this server.", hint="Ask for a new one."
+            ) from None
 
     def seal(self, secret: str) -> str:
         """Encrypt for rest."""

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from outhaul.records import FEEDBACK_STATUSES
 
-Type = Literal["string", "time", "duration", "integer", "boolean", "json"]
+Type = Literal["string", "time", "duration", "integer", "boolean", "json", "identifier"]
 Kind = Literal["activity", "event", "job", "error", "crash", "session", "tag", "device", "token", "feedback"]
 
 
@@ -43,7 +43,11 @@ class Export(NamedTuple):
 DAY = Column("day", "string", "UTC day of the row's time, `YYYY-MM-DD`; the partition", required=True)
 
 _DEVICE = Column("deviceId", "string", "The device, as its SDK names it", required=True)
-_USER = Column("userId", "string", "The user, where one is known: sent with the record, or the device's `userid` tag when it arrived")
+_USER = Column(
+    "userId",
+    "string",
+    "The user, where one is known: sent with the record, or the device's `userid` tag when it arrived",
+)
 _VERSION = Column("applicationVersionName", "string", "Version of the app, as users see it")
 _SESSION = Column("sessionId", "string", "The session it belongs to")
 _EXTRAS = Column("extras", "json", "What the app attached, an object")
@@ -191,7 +195,12 @@ TABLES: dict[str, Table] = {
                 Column("givenActivityCount", "integer", "Activities as told by the SDK"),
                 Column("givenEventCount", "integer", "Events as told by the SDK"),
                 Column("givenErrorCount", "integer", "Errors as told by the SDK"),
-                Column("idle", "boolean", "Whether the last sign of life was the end of an activity", required=True),
+                Column(
+                    "idle",
+                    "boolean",
+                    "Whether the last sign of life was the end of an activity",
+                    required=True,
+                ),
                 Column("endReason", "string", "How it ended, once told"),
                 *_SESSION_CONTEXT,
                 *_META,
@@ -207,7 +216,12 @@ TABLES: dict[str, Table] = {
                 Column("key", "string", "Key of the tag", required=True),
                 Column("value", "string", "Its value; null removes the tag"),
                 Column("lastModified", "time", "When it was set", required=True),
-                Column("sequence", "integer", "Order of arrival in its landing, for values set at the same time", required=True),
+                Column(
+                    "sequence",
+                    "integer",
+                    "Order of arrival in its landing, for values set at the same time",
+                    required=True,
+                ),
                 *_META,
             ),
             ("deviceId", "key", "lastModified"),
@@ -239,7 +253,12 @@ TABLES: dict[str, Table] = {
                 Column("token", "string", "The push token", required=True),
                 Column("valid", "boolean", "False when it was withdrawn", required=True),
                 Column("registeredAt", "time", "When it was registered", required=True),
-                Column("sequence", "integer", "Order of arrival in its landing, for tokens registered at the same time", required=True),
+                Column(
+                    "sequence",
+                    "integer",
+                    "Order of arrival in its landing, for tokens registered at the same time",
+                    required=True,
+                ),
                 *_META,
             ),
             ("deviceId", "service", "registeredAt"),
@@ -322,12 +341,21 @@ EXPORTS: dict[str, Export] = {
             (
                 *_SHARED,
                 Column("startTime", "time", "When it started", required=True),
-                Column("endTime", "time", "Last sign of life: the trailing timeout is not part of it", required=True),
+                Column(
+                    "endTime",
+                    "time",
+                    "Last sign of life: the trailing timeout is not part of it",
+                    required=True,
+                ),
                 Column("duration", "duration", "Milliseconds from start to end", required=True),
                 Column("activityCount", "integer", "Activities in it", required=True),
                 Column("eventCount", "integer", "Events in it", required=True),
                 Column("errorCount", "integer", "Errors in it", required=True),
-                Column("endReason", "string", "`ended`, `timeout`, `serverTimeout` or `crash`; empty while it is open"),
+                Column(
+                    "endReason",
+                    "string",
+                    "`ended`, `timeout`, `serverTimeout` or `crash`; empty while it is open",
+                ),
                 *_SESSION_CONTEXT,
             ),
             ("startTime", "deviceId", "sessionId"),
@@ -384,12 +412,20 @@ EXPORTS: dict[str, Export] = {
             "feedback",
             (
                 Column("campaignType", "string", "Announcement, DataPush, NativePush or Poll", required=True),
-                Column("campaignId", "json", "The campaign: an integer, or the SDK's content id as a string", required=True),
+                Column(
+                    "campaignId",
+                    "identifier",
+                    "The campaign: an integer, or the SDK's content id as a string",
+                    required=True,
+                ),
                 Column("campaignName", "string", "Its name"),
                 _DEVICE,
                 Column("userId", "string", "The device's `userid` tag"),
                 Column("feedback", "string", "Strongest of `pushed`, `exited`, `actioned`"),
-                *(Column(status, "integer", f"How often it was `{status}`", required=True) for status in FEEDBACK_STATUSES),
+                *(
+                    Column(status, "integer", f"How often it was `{status}`", required=True)
+                    for status in FEEDBACK_STATUSES
+                ),
                 Column("firstPushed", "time", "When it was first pushed"),
                 Column("lastFeedback", "time", "Last feedback of any kind"),
                 Column("answers", "json", "Poll: question id to choice id"),

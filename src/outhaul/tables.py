@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.schema import PrimitiveType
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 from msgspec import Struct
 
 from outhaul.schema import DAY, TABLES, Table
@@ -52,7 +52,9 @@ class Tables:
 
     def apps(self) -> list[str]:
         """Ids of the apps that have tables, sorted."""
-        return sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
+        return (
+            sorted(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else []
+        )
 
     def folder(self, app_id: str, table: str) -> Path:
         return self._root / app_id / table
@@ -75,7 +77,7 @@ class Tables:
         """
         delta = self._find(app_id, table) or self._create(app_id, TABLES[table])
         column = TABLES[table].order[0]
-        actions = [
+        actions: list[AddAction | RemoveAction] = [
             AddAction(
                 path=file.path,
                 size=file.size,
@@ -116,7 +118,9 @@ class Tables:
         delta = DeltaTable(str(folder), version=version)
         partitions = [(DAY.name, ">=", days[0]), (DAY.name, "<=", days[1])] if days else None
         uris = delta.file_uris(partition_filters=partitions)
-        return sorted(folder / uri.removeprefix("file://").removeprefix(str(folder)).lstrip("/") for uri in uris)
+        return sorted(
+            folder / uri.removeprefix("file://").removeprefix(str(folder)).lstrip("/") for uri in uris
+        )
 
     def _find(self, app_id: str, table: str) -> DeltaTable | None:
         delta = self._open.get((app_id, table))
@@ -129,7 +133,9 @@ class Tables:
 
     def _create(self, app_id: str, table: Table) -> DeltaTable:
         columns = [*table.columns, DAY] if table.partitioned else table.columns
-        fields = [Field(c.name, PrimitiveType(_DELTA_TYPES[c.type]), nullable=not c.required) for c in columns]
+        fields = [
+            Field(c.name, PrimitiveType(_DELTA_TYPES[c.type]), nullable=not c.required) for c in columns
+        ]
         folder = self.folder(app_id, table.name)
         folder.mkdir(parents=True, exist_ok=True)
         delta = DeltaTable.create(

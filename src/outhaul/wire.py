@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from outhaul.schema import Kind
+from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
 
 Format = Literal["json", "csv"]
 Role = Literal["owner", "contributor", "reader"]

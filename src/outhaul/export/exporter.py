@@ -115,7 +115,10 @@ class Exporter:
             report = _Progress(self._ledger, task_id, spool)
             rows = spool.rows
             todo = slices[spool.mark.slices :]
-            queries = [f"SELECT {form.line} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})" for part in todo]
+            queries = [
+                f"SELECT {form.line} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
+                for part in todo
+            ]
             for index, lines in enumerate(rendered(db, queries)):
                 before = rows
                 for text, count in lines:
@@ -155,7 +158,11 @@ class Exporter:
 
     def fail(self, task_id: str, error: Exception) -> None:
         """Say that the task failed, and why, in words for the one who asked."""
-        reason = str(error) if isinstance(error, OuthaulError) else "An internal error; the server's log says more."
+        reason = (
+            str(error)
+            if isinstance(error, OuthaulError)
+            else "An internal error; the server's log says more."
+        )
         self._ledger.update_task(task_id, state="failed", error=reason, completed_at=self._now())
         self._clear(self._ledger.task(task_id))
 

@@ -50,7 +50,9 @@ class Source:
         store = Tables(tables)
         days = _days(request.period) if request.period and self._timed else None
         self._sources = {
-            table: source(table, store.files(app_id, table, pin.versions[table], days) if table in pin.versions else [])
+            table: source(
+                table, store.files(app_id, table, pin.versions[table], days) if table in pin.versions else []
+            )
             for table in SOURCES[request.kind]
         }
 
@@ -65,7 +67,10 @@ class Source:
         conditions = []
         period = self._request.period
         if period and self._timed:
-            conditions += [f'"{self.lead}" >= {_instant(period.start)}', f'"{self.lead}" < {_instant(period.end)}']
+            conditions += [
+                f'"{self.lead}" >= {_instant(period.start)}',
+                f'"{self.lead}" < {_instant(period.end)}',
+            ]
         if part and part.start is not None:
             conditions.append(f'"{self.lead}" >= {part.start}')
         if part and part.end is not None:
@@ -89,23 +94,33 @@ class Source:
             for index, (start, rows) in enumerate(cuts)
         ]
 
-    def _buckets(self, db: DuckDBPyConnection, slice_rows: int, rows: str, level: int) -> Iterator[tuple[str, int]]:
+    def _buckets(
+        self, db: DuckDBPyConnection, slice_rows: int, rows: str, level: int
+    ) -> Iterator[tuple[str, int]]:
         """Starts of ranges and their counts, in order; a range that holds too much is looked at more closely."""
         steps = _TIME_STEPS if self._timed else _PREFIXES
         step = steps[level]
-        bucket = f'epoch_ms("{self.lead}") // {step} * {step}' if self._timed else f'left("{self.lead}", {step})'
-        counted = db.execute(f"SELECT {bucket} AS bucket, count(*) FROM {rows} GROUP BY bucket ORDER BY bucket").fetchall()
+        bucket = (
+            f'epoch_ms("{self.lead}") // {step} * {step}' if self._timed else f'left("{self.lead}", {step})'
+        )
+        counted = db.execute(
+            f"SELECT {bucket} AS bucket, count(*) FROM {rows} GROUP BY bucket ORDER BY bucket"
+        ).fetchall()
         starts = [_instant(start) if self._timed else _text(start) for start, _ in counted]
         for index, (_, count) in enumerate(counted):
             if count > 2 * slice_rows and level + 1 < len(steps):
                 end = starts[index + 1] if index + 1 < len(starts) else None
-                yield from self._buckets(db, slice_rows, self.rows(Slice(starts[index], end, count)), level + 1)
+                yield from self._buckets(
+                    db, slice_rows, self.rows(Slice(starts[index], end, count)), level + 1
+                )
             else:
                 yield starts[index], count
 
 
 def _days(period: Period) -> tuple[str, str]:
-    first, last = (min(time, _LAST_INSTANT) // 1000 for time in (period.start, max(period.start, period.end - 1)))
+    first, last = (
+        min(time, _LAST_INSTANT) // 1000 for time in (period.start, max(period.start, period.end - 1))
+    )
     return f"{datetime.fromtimestamp(first, UTC):%Y-%m-%d}", f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d}"
 
 

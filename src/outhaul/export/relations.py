@@ -13,6 +13,7 @@ from outhaul.records import FEEDBACK_STATUSES
 from outhaul.schema import AREA, INFO, TABLES, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from outhaul.config import Config
@@ -46,7 +47,9 @@ def source(table: str, files: list[Path]) -> str:
     if files:
         names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
         return f"read_parquet([{names}], hive_partitioning = false)"
-    columns = ", ".join(f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in TABLES[table].columns)
+    columns = ", ".join(
+        f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in TABLES[table].columns
+    )
     return f"(SELECT {columns} WHERE false)"
 
 
@@ -54,25 +57,23 @@ def relation(kind: Kind, sources: dict[str, str], where: str, config: Config, at
     """The rows of an export, with the columns that `schema.EXPORTS` lists.
 
     Args:
+        kind: what is exported.
         sources: a table expression for each of `SOURCES[kind]`.
         where: the condition on the leading column, as SQL.
         config: for the timeouts that close sessions.
         at: when the tables were pinned, in ms; sessions silent by then are over.
     """
     scans = {name: f"(SELECT * FROM {expression} WHERE {where})" for name, expression in sources.items()}
-    if kind in {"activity", "job"}:
-        return _spans(kind, scans)
-    if kind == "session":
-        return _sessions(scans, config, at)
-    if kind == "tag":
-        return _tags(scans)
-    if kind == "device":
-        return _devices(scans)
-    if kind == "token":
-        return _tokens(scans)
-    if kind == "feedback":
-        return _feedback(scans)
-    return scans[kind]
+    folds: dict[str, Callable[[], str]] = {
+        "activity": lambda: _spans(kind, scans),
+        "job": lambda: _spans(kind, scans),
+        "session": lambda: _sessions(scans, config, at),
+        "tag": lambda: _tags(scans),
+        "device": lambda: _devices(scans),
+        "token": lambda: _tokens(scans),
+        "feedback": lambda: _feedback(scans),
+    }
+    return folds[kind]() if kind in folds else scans[kind]
 
 
 def _spans(kind: str, scans: dict[str, str]) -> str:
@@ -143,7 +144,7 @@ def _devices(scans: dict[str, str]) -> str:
             arg_max(nativePushEnabled, ROW(lastInfo, receivedAt)) AS "nativePushEnabled", {info}, {area}
         FROM {scans["device"]} GROUP BY deviceId) d
     LEFT JOIN (SELECT deviceId, max(value) FILTER (WHERE key = 'userid') AS userId,
-            json_group_object(key, value ORDER BY key)::VARCHAR AS appInfo
+            '{{' || string_agg(concat(to_json(key), ':', to_json(value)), ',' ORDER BY key) || '}}' AS appInfo
         FROM {_current_tags(scans)} GROUP BY deviceId) t ON t.deviceId = d.deviceId
     LEFT JOIN (SELECT DISTINCT deviceId FROM {_current_tokens(scans)}) p ON p.deviceId = d.deviceId)"""
 
@@ -160,11 +161,8 @@ def _tokens(scans: dict[str, str]) -> str:
 def _feedback(scans: dict[str, str]) -> str:
     counts = ", ".join(f"count(*) FILTER (WHERE status = '{s}') AS \"{s}\"" for s in FEEDBACK_STATUSES)
     return f"""(
-    SELECT f.* REPLACE (
-            CASE WHEN regexp_full_match(f.campaignId, '0|[1-9][0-9]{{0,14}}') THEN f.campaignId
-                ELSE to_json(f.campaignId)::VARCHAR END AS "campaignId"),
-        u.userId AS "userId"
-    FROM (SELECT campaignType, campaignId, deviceId,
+    SELECT f.*, u.userId AS "userId"
+    FROM (SELECT campaignType AS "campaignType", campaignId AS "campaignId", deviceId,
             last(campaignName ORDER BY timestamp) FILTER (WHERE campaignName IS NOT NULL) AS "campaignName",
             CASE WHEN bool_or(status LIKE '%actioned') THEN 'actioned' WHEN bool_or(status LIKE '%exited') THEN 'exited'
                 WHEN bool_or(status NOT IN ('queued', 'dropped')) THEN 'pushed' END AS feedback,

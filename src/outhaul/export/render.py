@@ -62,7 +62,10 @@ def _drain(lines: queue.Queue[Lines | BaseException | None]) -> Iterator[Lines]:
 
 
 def _produce(
-    cursor: DuckDBPyConnection, query: str, lines: queue.Queue[Lines | BaseException | None], stop: threading.Event
+    cursor: DuckDBPyConnection,
+    query: str,
+    lines: queue.Queue[Lines | BaseException | None],
+    stop: threading.Event,
 ) -> None:
     put = _putter(lines, stop)
     try:

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
     from pathlib import Path
     from types import TracebackType
 
@@ -36,7 +35,9 @@ class Spool:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._marks = path.with_name(path.name + ".mark")
-        self.mark = msgspec.json.decode(self._marks.read_bytes(), type=Mark) if self._marks.exists() else Mark()
+        self.mark = (
+            msgspec.json.decode(self._marks.read_bytes(), type=Mark) if self._marks.exists() else Mark()
+        )
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self._file.truncate(self.mark.bytes)
         self._hash = hashlib.sha256()
@@ -48,10 +49,12 @@ class Spool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
-    def write(self, data: Buffer) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         view = memoryview(data)
         self._hash.update(view)

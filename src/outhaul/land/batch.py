@@ -7,6 +7,7 @@ the frame in the low ones. It orders records that carry the same time, and leads
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,6 @@ class Batch:
         self._files: dict[str, BinaryIO] = {}
         self._headers: list[dict[str, object]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("*.ndjson"):
-            leftover.unlink()
 
     def add(self, segment: Segment) -> None:
         """Decode a segment. What is damaged in it is kept aside by the journal; the rest is taken."""
@@ -98,7 +97,7 @@ class Batch:
             for frame in journal.read(segment, inflated_limit=self._inflated_limit):
                 self._add(frame)
         except Damaged as error:
-            log.error("journal segment %d: %s", segment.number, error)
+            log.warning("journal segment %d: %s", segment.number, error)
             journal.preserve(segment)
 
     def _add(self, frame: Frame) -> None:
@@ -150,6 +149,7 @@ class Batch:
         for kind, cls in KINDS.items():
             self._load(db, f"in_{kind}", cls.__name__, columns_of(cls))
         self._load(db, "in_reject", "Reject", _REJECT_COLUMNS)
+        shutil.rmtree(self._folder)
 
     def _load(self, db: DuckDBPyConnection, table: str, name: str, columns: dict[str, str]) -> None:
         if name in self._files:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_CONTEXT = ("applicationVersionName", "phoneModel", "firmwareName", "firmwareVersion", "serviceVersion", "locale", "networkType")
+_CONTEXT = (
+    "applicationVersionName",
+    "phoneModel",
+    "firmwareName",
+    "firmwareVersion",
+    "serviceVersion",
+    "locale",
+    "networkType",
+)
 _REFERRING = {
     "activity": ("applicationVersionName",),
     "event": ("applicationVersionName",),
@@ -81,6 +89,7 @@ def remember_devices(db: DuckDBPyConnection, kinds: list[str]) -> None:
     """Update the latest facts of devices; make `present` (devices in this batch) and `facts` (what is known of them)."""
     db.execute(_REMEMBER_DEVICES)
     sightings = " UNION ALL ".join(
-        f"SELECT app, deviceId, {'startTime' if kind in _SPANS else 'timestamp'} AS ts, seq FROM in_{kind}" for kind in kinds
+        f"SELECT app, deviceId, {'startTime' if kind in _SPANS else 'timestamp'} AS ts, seq FROM in_{kind}"
+        for kind in kinds
     )
     db.execute(_SEEN.format(sightings=sightings))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +84,14 @@ class Lander:
         self._position = progress.position
         self._batch_end = progress.batch_end
         self._versions = progress.versions
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._decoding: dict[tuple[int, ...], Future[Batch]] = {}
+        shutil.rmtree(folder / "batch", ignore_errors=True)
         self._seen = Seen(folder / "seen", self._position)
         self.publish()
 
     def close(self) -> None:
+        self._decoder.shutdown(cancel_futures=True)
         self._db.close()
 
     @property
@@ -105,26 +111,50 @@ class Lander:
             getattr(self, step)()
         return True
 
+    def _decode(self, segments: list[Segment]) -> Future[Batch]:
+        """Decode segments on the thread for it: Python works there while the engine works here."""
+        folder = self._folder / "batch" / f"{segments[0].number:012d}"
+
+        def decode() -> Batch:
+            batch = Batch(folder, self._config.max_inflated_bytes)
+            for segment in segments:
+                batch.add(segment)
+            return batch
+
+        return self._decoder.submit(decode)
+
+    def _decode_ahead(self) -> None:
+        """Begin with the next batch if it is full already; one that can still grow is better left to."""
+        assert self._batch_end is not None  # noqa: S101  a batch is under way
+        ahead, complete = self._take(self._batch_end)
+        if complete:
+            self._decoding = {tuple(segment.number for segment in ahead): self._decode(ahead)}
+
     def _next_segments(self) -> list[Segment]:
-        waiting = journal.segments(self._journal, self._position)
         if self._batch_end is not None:
+            waiting = journal.segments(self._journal, self._position)
             return [segment for segment in waiting if segment.number < self._batch_end]
+        return self._take(self._position)[0]
+
+    def _take(self, position: int) -> tuple[list[Segment], bool]:
+        """The segments of the batch at a position, and whether that is all it can hold."""
+        waiting = journal.segments(self._journal, position)
         batch: list[Segment] = []
         size = 0
         for segment in waiting:
             size += segment.size
             if batch and size > self._config.land_batch_bytes:
-                break
+                return batch, True
             batch.append(segment)
-        return batch
+        return batch, False
 
     # The steps
 
     def read_segments(self) -> None:
-        batch = Batch(self._folder / "batch", self._config.max_inflated_bytes)
-        for segment in self._segments:
-            batch.add(segment)
-        batch.load(self._db)
+        numbers = [segment.number for segment in self._segments]
+        batch = self._decoding.pop(tuple(numbers), None) or self._decode(self._segments)
+        batch.result().load(self._db)
+        self._decode_ahead()
         self._kinds = [kind for kind in KINDS if self._count(f"in_{kind}")]
 
     def drop_duplicates(self) -> None:
@@ -182,7 +212,7 @@ class Lander:
         day = f"strftime(\"{order}\", '%Y-%m-%d')" if table.partitioned else "NULL::VARCHAR"
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE out_rows AS SELECT *, {day} AS day FROM ({query})")
         groups = self._db.execute(
-            f'SELECT app, day, count(*), {_bound("min", order)}, {_bound("max", order)} FROM out_rows GROUP BY app, day ORDER BY ALL'
+            f"SELECT app, day, count(*), {_bound('min', order)}, {_bound('max', order)} FROM out_rows GROUP BY app, day ORDER BY ALL"
         ).fetchall()
         columns = ", ".join(f'"{column.name}"' for column in table.columns)
         keys = ", ".join(f'"{key}"' for key in table.order)

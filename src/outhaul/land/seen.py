@@ -57,7 +57,7 @@ class Seen:
 
     def duplicates(self, keys: NDArray[Any], arrival: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which keys were seen before: in an earlier landing, or among `keys` with an earlier `arrival`."""
-        order = np.lexsort((arrival, keys["low"], keys["high"]))
+        order = _order(keys, arrival)
         ordered = keys[order]
         found = np.zeros(len(keys), dtype=bool)
         found[1:] = ordered[1:] == ordered[:-1]
@@ -84,7 +84,11 @@ class Seen:
             while len(tail) >= _MERGE_AT:
                 merged = self._merge(tail)
                 runs = [*runs[: -len(tail)], merged]
-                tail = [run for run in runs[-_MERGE_AT:] if run.path.stat().st_size <= 2 * merged.path.stat().st_size]
+                tail = [
+                    run
+                    for run in runs[-_MERGE_AT:]
+                    if run.path.stat().st_size <= 2 * merged.path.stat().st_size
+                ]
 
     def _merge(self, runs: list[_Run]) -> _Run:
         keys = _sorted(np.concatenate([np.load(run.path, mmap_mode="r") for run in runs]))
@@ -111,7 +115,17 @@ class Seen:
 
 
 def _sorted(keys: NDArray[Any]) -> NDArray[Any]:
-    return keys[np.lexsort((keys["low"], keys["high"]))]
+    return keys[_order(keys, np.arange(len(keys)))]
+
+
+def _order(keys: NDArray[Any], arrival: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order by key, then arrival."""
+    order = np.argsort(keys["high"])
+    highs = keys["high"][order]
+    # Half a key tells nearly all keys apart; the slow sort is for the batches where it does not.
+    if (highs[1:] == highs[:-1]).any():
+        return np.lexsort((arrival, keys["low"], keys["high"]))
+    return order
 
 
 def _contains(run: NDArray[Any], keys: NDArray[Any]) -> NDArray[np.bool_]:

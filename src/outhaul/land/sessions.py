@@ -33,7 +33,11 @@ _LOOSE = "sessionId IS NULL AND NOT coalesce(standalone, false)"
 
 def _signal(kind: str, *, start: str = "timestamp", end: str = "timestamp") -> str:
     session = "coalesce(sessionId, id)" if kind == "session" else "sessionId"
-    derive = {"session": "false", "event": f"{_LOOSE} AND jobId IS NULL", "error": f"{_LOOSE} AND jobId IS NULL"}
+    derive = {
+        "session": "false",
+        "event": f"{_LOOSE} AND jobId IS NULL",
+        "error": f"{_LOOSE} AND jobId IS NULL",
+    }
     name = "name" if kind in {"activity", "event", "error"} else "NULL"
     reason = "coalesce(endReason, 'ended')" if kind in {"sessionEnd", "session"} else "NULL"
     return f"""

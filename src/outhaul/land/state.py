@@ -68,6 +68,7 @@ def finish(db: DuckDBPyConnection, position: int, versions: dict[str, dict[str, 
     db.execute("DELETE FROM known_info WHERE seenAt < ?", [now - _KEEP_REFERENCES])
     db.execute("DELETE FROM known_place WHERE seenAt < ?", [now - _KEEP_REFERENCES])
     db.execute(
-        "UPDATE progress SET position = ?, batch_end = NULL, versions = ?", [position, json.dumps(versions, sort_keys=True)]
+        "UPDATE progress SET position = ?, batch_end = NULL, versions = ?",
+        [position, json.dumps(versions, sort_keys=True)],
     )
     db.execute("COMMIT")

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
     from outhaul.schema import Kind
 
-_PREFIXES: dict[Platform, str] = {"android": "and", "ios": "ios", "windows": "win", "windowsPhone": "wph", "web": "web"}
+_PREFIXES: dict[Platform, str] = {
+    "android": "and",
+    "ios": "ios",
+    "windows": "win",
+    "windowsPhone": "wph",
+    "web": "web",
+}
 PLATFORMS: tuple[Platform, ...] = tuple(_PREFIXES)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENDED: tuple[TaskState, ...] = ("succeeded", "failed")
@@ -117,8 +123,15 @@ class Ledger:
         rows = self._read(sa.select(tables.installations))
         if not rows:
             with self._write() as connection:
-                values = {"id": 1, "subscription_id": str(uuid.uuid4()), "tenant_id": str(uuid.uuid4()), "created_at": now}
-                connection.execute(sqlite_insert(tables.installations).values(values).on_conflict_do_nothing())
+                values = {
+                    "id": 1,
+                    "subscription_id": str(uuid.uuid4()),
+                    "tenant_id": str(uuid.uuid4()),
+                    "created_at": now,
+                }
+                connection.execute(
+                    sqlite_insert(tables.installations).values(values).on_conflict_do_nothing()
+                )
             rows = self._read(sa.select(tables.installations))
         return msgspec.convert(_named(rows[0]), Installation)
 
@@ -174,7 +187,11 @@ class Ledger:
         _check_name(name)
         secret = keys.new_secret()
         credential = Credential(
-            client_id=str(uuid.uuid4()), name=name, secret_hash=keys.hash_secret(secret), role=role, created_at=now
+            client_id=str(uuid.uuid4()),
+            name=name,
+            secret_hash=keys.hash_secret(secret),
+            role=role,
+            created_at=now,
         )
         try:
             with self._write() as connection:
@@ -221,7 +238,9 @@ class Ledger:
     ) -> list[Task]:
         """Tasks, sorted by one of a task's fields and then its id; all kinds of export but one, if given."""
         column = tables.tasks.c[order]
-        statement = sa.select(tables.tasks).order_by(column.desc() if descending else column.asc(), tables.tasks.c.id)
+        statement = sa.select(tables.tasks).order_by(
+            column.desc() if descending else column.asc(), tables.tasks.c.id
+        )
         if app_id is not None:
             statement = statement.where(tables.tasks.c.app_id == app_id)
         if exclude_kind is not None:
@@ -261,7 +280,9 @@ class Ledger:
         values = {"id": 1, **msgspec.structs.asdict(checkpoint)}
         with self._write() as connection:
             connection.execute(
-                sqlite_insert(tables.checkpoints).values(values).on_conflict_do_update(index_elements=["id"], set_=values)
+                sqlite_insert(tables.checkpoints)
+                .values(values)
+                .on_conflict_do_update(index_elements=["id"], set_=values)
             )
 
 
@@ -281,7 +302,11 @@ def _check_name(name: str) -> None:
 
 def _named(row: Any) -> dict[str, Any]:
     """A row under the camelCase names its struct converts from."""
-    return {re.sub(r"_(\w)", lambda match: match[1].upper(), key): value for key, value in row.items() if key != "id"}
+    return {
+        re.sub(r"_(\w)", lambda match: match[1].upper(), key): value
+        for key, value in row.items()
+        if key != "id"
+    }
 
 
 def _task(row: Any) -> Task:

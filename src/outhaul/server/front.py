@@ -14,7 +14,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from outhaul.azme.door import Door
-from outhaul.collect import PATHS, Apps, Collect
+from outhaul.collect import Apps, Collect
 from outhaul.container import Destinations
 from outhaul.errors import Busy, Conflict
 from outhaul.journal import Journal
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from outhaul.config import Config
     from outhaul.server.supervisor import Address
 
-    App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+    App = Callable[
+        [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+    ]
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ def _router(collect: App, door: App, config: Config) -> App:
         path = scope["path"]
         if prefix and path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
-        if path in PATHS:
+        if path in Collect.PATHS:
             scope["path"] = path
             await collect(scope, receive, send)
         elif path == "/healthz":

@@ -22,6 +22,7 @@ _RETRY_S = 0.1
 def begin() -> None:
     """Log to stderr, and end with the supervisor: killed without a word, it would leave us holding its folder."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel

@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  msgspec resolves it at run time
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
