@@ -16,7 +16,7 @@ from msgspec import Struct
 from outhaul import records
 from outhaul.errors import Invalid
 from outhaul.protocols.json_text import JSON_ERRORS, mend, plain, read, text_of
-from outhaul.protocols.sieve import Sieve
+from outhaul.protocols.sieve import Crowded, Sieve, crowded
 from outhaul.records import (
     Activity,
     ActivityEnd,
@@ -48,6 +48,7 @@ SDK_NAME = "azure-engagement-web"
 _OURS = "{urn:ubikod:ermin:0}"
 _GEOLOC = "{http://jabber.org/protocol/geoloc}"
 _DEPTH = 8
+_TAG_LIMIT = 100_000
 _DIGITS = 15
 _APP_INFO_LIMIT = 1024
 _SAME_WITHIN = 10_000
@@ -141,20 +142,29 @@ def parse(frame: Frame) -> Parsed:
     if not frame.device_id:
         sieve.set_aside("field_missing", "the credentials name no device", text_of(frame.body))
         return parsed
+    try:
+        _sort(log, frame.device_id, frame.received_at, sieve)
+    except Crowded as error:
+        return crowded(frame, error)
+    devices = (record for record in parsed.records if isinstance(record, Device))
+    parsed.sdk_version = next((device.service_version for device in devices if device.service_version), None)
+    return parsed
+
+
+def _sort(log: Element, device_id: str, received_at: int, sieve: Sieve) -> None:
     for element in log:
-        said = _Said(element, frame.device_id, frame.received_at, frame.received_at)
+        said = _Said(element, device_id, received_at, received_at)
         try:
             said.time -= _offset(said)
             for record in _reader(said)(said):
                 sieve.keep(record, said.text)
         except records.Invalid as error:
             sieve.set_aside(error.reason, error.detail, said.text())
-    devices = (record for record in parsed.records if isinstance(record, Device))
-    parsed.sdk_version = next((device.service_version for device in devices if device.service_version), None)
-    return parsed
 
 
 def _open(body: bytes) -> Element:
+    if body.count(b"<") > _TAG_LIMIT:
+        raise Invalid(f"The log holds over {_TAG_LIMIT} tags.", hint="Send fewer elements at a time.")
     try:
         log: Element = fromstring(body, forbid_dtd=True)
     except (ParseError, ValueError, LookupError) as error:

@@ -7,8 +7,15 @@ from typing import Any
 
 import msgspec
 
+from outhaul.errors import Invalid
+
+ITEM_LIMIT = 50_000
+"""Records or messages in one body."""
 JSON_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 """Everything that reading hostile JSON raises: not JSON, not UTF-8, too deep, a number too long."""
+
+# Reading costs some 50 bytes for each value, however short: this many is what a full batch may need.
+_VALUE_LIMIT = 1_000_000
 
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -27,6 +34,26 @@ def mend(body: bytes) -> bytes:
     text holds it, and refusing it would cost the whole batch, because SDKs drop what is refused.
     """
     return _ESCAPE.sub(lambda match: _REPLACEMENT if match[1] else match[0], body)
+
+
+def check_crowd(body: bytes) -> None:
+    """Refuse, before it is read, a body that would take far more memory than its size: `[0,0,0,...]`.
+
+    Raises:
+        Invalid: it holds over a million values.
+    """
+    if len(body) > _VALUE_LIMIT and body.count(b",") > _VALUE_LIMIT:
+        raise Invalid(f"The body holds over {_VALUE_LIMIT} values.", hint="Send fewer records at a time.")
+
+
+def check_count(count: int) -> None:
+    """Refuse a body with too many items.
+
+    Raises:
+        Invalid: there are over `ITEM_LIMIT`.
+    """
+    if count > ITEM_LIMIT:
+        raise Invalid(f"The body holds {count} items.", hint=f"Send up to {ITEM_LIMIT} at a time.")
 
 
 def read(text: bytes | msgspec.Raw) -> Any:

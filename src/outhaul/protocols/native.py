@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from outhaul import records
 from outhaul.errors import Invalid
-from outhaul.protocols.json_text import JSON_ERRORS, mend, text_of
+from outhaul.protocols.json_text import JSON_ERRORS, check_count, check_crowd, mend, text_of
 from outhaul.records import AnyRecord, Frame, Parsed, Record, Reject, Short
 
 
@@ -53,7 +53,7 @@ def parse(frame: Frame) -> Parsed:
     """The records of one request, in stored form, and those that break a rule; never raises."""
     try:
         batch = _whole(frame.body)
-    except JSON_ERRORS:
+    except (Invalid, *JSON_ERRORS):
         return _one_by_one(frame)
     parsed = Parsed(records=[], rejects=[], sdk_name=batch.sdk_name, sdk_version=batch.sdk_version)
     check, keep, received_at = records.check, parsed.records.append, frame.received_at
@@ -72,20 +72,25 @@ def parse(frame: Frame) -> Parsed:
 
 
 def _whole(body: bytes) -> _Batch:
-    return _Batch(_read_records(body)) if _starts_array(body) else _read_batch(body)
+    batch = _Batch(_read_records(body)) if _starts_array(body) else _read_batch(body)
+    check_count(len(batch.records))
+    return batch
 
 
 def _open(body: bytes) -> _Envelope:
+    check_crowd(body)
     try:
-        return _split(body)
+        envelope = _split(body)
     except JSON_ERRORS:
         try:
-            return _split(mend(body))
+            envelope = _split(mend(body))
         except JSON_ERRORS as error:
             raise Invalid(
                 f"The body is not a batch of records: {error}.",
                 hint='Send JSON: {"records": [...]}, or just the array.',
             ) from None
+    check_count(len(envelope.records))
+    return envelope
 
 
 def _split(body: bytes) -> _Envelope:
@@ -113,6 +118,8 @@ def _one_by_one(frame: Frame) -> Parsed:
 
 
 def _read(item: Raw) -> Record:
+    if bytes(item)[:1] != b"{":
+        raise records.Invalid("malformed", "a record is a JSON object")
     try:
         record: Record = _read_record(item)
     except msgspec.ValidationError as error:

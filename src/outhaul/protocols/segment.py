@@ -14,10 +14,19 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from outhaul import records
 from outhaul.errors import Invalid
-from outhaul.protocols.json_text import JSON_ERRORS, mend, plain, read, text_of, write
+from outhaul.protocols.json_text import (
+    JSON_ERRORS,
+    check_count,
+    check_crowd,
+    mend,
+    plain,
+    read,
+    text_of,
+    write,
+)
 from outhaul.protocols.segment_context import Tracker, technicals
 from outhaul.protocols.segment_message import Batch, Message, identifier, keyed, member, read_message, skew_of
-from outhaul.protocols.sieve import Sieve
+from outhaul.protocols.sieve import Crowded, Sieve, crowded
 from outhaul.records import (
     Activity,
     ActivityEnd,
@@ -49,7 +58,6 @@ class _Envelope(Struct, rename="camel"):
     batch: list[Raw] | UnsetType = UNSET
     type: Raw | UnsetType = UNSET
     sent_at: Raw | UnsetType = UNSET
-    context: Raw | UnsetType = UNSET
 
 
 _read_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -72,12 +80,15 @@ def parse(frame: Frame) -> Parsed:
     except Invalid as error:
         sieve.set_aside("malformed", error.message, text_of(frame.body))
         return sieve.parsed
-    context = _lenient(envelope.context)
-    batch = Batch(
-        received_at=frame.received_at,
-        skew=skew_of(_lenient(envelope.sent_at), frame.received_at),
-        context=context if isinstance(context, dict) else {},
-    )
+    skew = skew_of(_sent_at(envelope), frame.received_at)
+    try:
+        _sort(items, Batch(frame.received_at, skew), sieve)
+    except Crowded as error:
+        return crowded(frame, error)
+    return sieve.parsed
+
+
+def _sort(items: list[Raw], batch: Batch, sieve: Sieve) -> None:
     tracker = Tracker(sieve)
     for item in items:
         try:
@@ -88,10 +99,10 @@ def parse(frame: Frame) -> Parsed:
             sieve.set_aside(error.reason, error.detail, text_of(item))
         except RecursionError:
             sieve.set_aside("malformed", "nested too deeply", text_of(item))
-    return sieve.parsed
 
 
 def _open(body: bytes) -> tuple[list[Raw], _Envelope]:
+    check_crowd(body)
     try:
         envelope = _read_envelope(body)
     except JSON_ERRORS:
@@ -104,6 +115,7 @@ def _open(body: bytes) -> tuple[list[Raw], _Envelope]:
                 hint='Send a JSON object: {"batch": [...], "sentAt": ...}, or one message.',
             ) from None
     if envelope.batch is not UNSET:
+        check_count(len(envelope.batch))
         return envelope.batch, envelope
     if envelope.type is not UNSET:
         return [Raw(body)], envelope
@@ -113,10 +125,10 @@ def _open(body: bytes) -> tuple[list[Raw], _Envelope]:
     )
 
 
-def _lenient(raw: Raw | UnsetType) -> Any:
-    """What the raw JSON says, or none: messages are not to be lost for what stands beside them."""
+def _sent_at(envelope: _Envelope) -> Any:
+    """What the sender's clock said, or none: messages are not to be lost for what stands beside them."""
     try:
-        return None if raw is UNSET else read(raw)
+        return None if envelope.sent_at is UNSET else read(envelope.sent_at)
     except JSON_ERRORS:
         return None
 

@@ -14,6 +14,8 @@ from outhaul.records import EARLIEST, KEY_PATTERN, Invalid, to_millis
 
 SKEW_IGNORED = 60_000
 """A device clock this near to ours, in ms, is left alone: the difference may be the network's."""
+MESSAGE_LIMIT = 64 * 1024
+"""Bytes of one message. Segment documents 32 KB, but its SDKs send somewhat more."""
 TYPES = ("track", "screen", "page", "identify", "group", "alias")
 
 _ID_LIMIT = 255
@@ -27,7 +29,6 @@ class Batch(Struct):
 
     received_at: int
     skew: int
-    context: dict[str, Any]
 
 
 class Message(Struct):
@@ -64,6 +65,9 @@ def read_message(raw: Raw, batch: Batch) -> Message:
     Raises:
         Invalid: it lacks it, with the reason; the message is then set aside whole.
     """
+    size = len(bytes(raw))
+    if size > MESSAGE_LIMIT:
+        raise Invalid("malformed", f"the message takes {size} bytes; the limit is {MESSAGE_LIMIT}")
     try:
         item = read(raw)
     except JSON_ERRORS as error:
@@ -73,7 +77,7 @@ def read_message(raw: Raw, batch: Batch) -> Message:
     kind = item.get("type")
     if not isinstance(kind, str) or kind not in TYPES:
         raise Invalid("unknown_kind", f"type {write(kind)[:80]} is none of {', '.join(TYPES)}")
-    context = member(item, "context") or batch.context
+    context = member(item, "context")
     user_id = identifier(item, "userId")
     message_id = identifier(item, "messageId")
     return Message(
