@@ -400,13 +400,16 @@ def discard(directory: Path, below: int) -> None:
             segment.path.unlink(missing_ok=True)
 
 
-def quarantine(segment: Segment) -> Path:
-    """Move a damaged segment out of the way, into `damaged`; where it is now."""
-    directory = segment.path.parent
-    moved = segment.path.rename(_damaged(directory) / segment.path.name)
-    _sync(moved.parent)
-    _sync(directory)
-    return moved
+def preserve(segment: Segment) -> Path:
+    """Keep a damaged segment in `damaged`, for whoever wants to look; it is still landed as far as it can be read.
+
+    A second name rather than a move: landing may be cut short, and must then find the segment where it was.
+    """
+    kept = _damaged(segment.path.parent) / segment.path.name
+    with contextlib.suppress(FileExistsError):
+        kept.hardlink_to(segment.path)
+        _sync(kept.parent)
+    return kept
 
 
 def _scan(file: BinaryIO) -> Iterator[tuple[int, Header, bytes]]:
