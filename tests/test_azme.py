@@ -23,9 +23,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from azme_site import API, CONTAINER, RESOURCE, Site
+from outhaul.azme.exports import CREATIONS
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.wire import ExportRequest, Task
+from test_azme_exports import CHECKS as END_TO_END
 
 CHECKS = {}
 CREATES = ("activities", "crashes", "errors", "events", "jobs", "sessions", "tags", "tokens")
@@ -514,6 +516,7 @@ def other_spellings_of_an_export_are_taken(site, raw, ledger):
     assert accepted("events", json=site.export(startDate="2016-05-02T01:00:00+02:00")) == accepted(
         "events", json=site.export()
     )
+    accepted("events", content=msgspec.json.encode(site.export()), headers=headers)
     bom = b"\xef\xbb\xbf" + msgspec.json.encode(site.export())
     accepted("events", content=bom, headers={"content-type": "text/plain"})
 
@@ -628,7 +631,7 @@ def nothing_permanent_is_a_5xx(site, raw, ledger):
         "multipart/form-data",
         "application/json; charset=utf-16",
     ):
-        for body in (b"%zz=%ff", b"\xff\xfe\x00", b"a=1&a=2", b'{"containerUrl": "\\ud800"}'):
+        for body in (b"%zz=%ff", b"\xff\xfe\x00", b"a=1&a=2", b'{"containerUrl": "\\ud800"}', b"{"):
             headers = {"content-type": content_type}
             fails(
                 raw.post(f"{site.tasks}/tags", params=API, content=body, headers=headers), 400, "BadRequest"
@@ -661,11 +664,14 @@ def test_check(number, site, raw, ledger, fifty):
     CHECKS[number](site, raw, ledger)
 
 
-def test_the_checks_are_the_documented_ones():
+def test_the_page_lists_what_there_is():
     page = (Path(__file__).parent.parent / "docs" / "old-api.md").read_text()
-    documented = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
-    source = (Path(__file__).parent / "test_azme_exports.py").read_text()
-    assert documented == {*CHECKS, *map(int, re.findall(r"^@check\((\d+)\)", source, re.MULTILINE))}
+    documented = [
+        int(number) for number in re.findall(r"^\| (\d+) \| (?:raw|npm|both) \|", page, re.MULTILINE)
+    ]
+    assert documented == sorted({*CHECKS, *END_TO_END})
+    for segment in CREATIONS:
+        assert f"`POST APP/devices/exportTasks/{segment}`" in page
 
 
 def test_a_public_url_with_a_prefix(data, tls):

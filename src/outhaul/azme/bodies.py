@@ -37,7 +37,8 @@ def read_shape(body: bytes, content_type: str, shape: type[S]) -> S:
     Raises:
         Invalid: the body is no JSON object (or form), or a member is missing or wrong, which it names.
     """
-    is_form = content_type.partition(";")[0].strip().lower() == FORM
+    # curl says form unless told otherwise, whatever it is given: no form starts with a brace.
+    is_form = content_type.partition(";")[0].strip().lower() == FORM and not body.lstrip().startswith(b"{")
     members = _form_members(body) if is_form else _json_members(body)
     names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(shape)}
     known: dict[str, Any] = {}
