@@ -89,7 +89,8 @@ def remember_devices(db: DuckDBPyConnection, kinds: list[str]) -> None:
     """Update the latest facts of devices; make `present` (devices in this batch) and `facts` (what is known of them)."""
     db.execute(_REMEMBER_DEVICES)
     sightings = " UNION ALL ".join(
-        f"SELECT app, deviceId, {'startTime' if kind in _SPANS else 'timestamp'} AS ts, seq FROM in_{kind}"
+        f"SELECT app, deviceId, {time} AS ts, seq FROM in_{kind} WHERE {time} IS NOT NULL"
         for kind in kinds
+        for time in (("startTime", "endTime") if kind in _SPANS else ("timestamp",))
     )
     db.execute(_SEEN.format(sightings=sightings))
