@@ -150,7 +150,7 @@ class Collector:
                 "The server does not know this SDK key.",
                 hint="`outhaul apps list` on the server shows the keys.",
             )
-        refusal = TooLarge if response.status_code == httpx2.codes.REQUEST_ENTITY_TOO_LARGE else Invalid
+        refusal = TooLarge if response.status_code == httpx2.codes.CONTENT_TOO_LARGE else Invalid
         raise refusal(
             f"The server answered {response.status_code}: {response.text[:500]}",
             hint="Check the URL, which is the server's base URL, and the records.",
