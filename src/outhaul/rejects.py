@@ -54,7 +54,7 @@ def read(data: Path, app_id: str | None, reason: str | None, limit: int) -> Reje
     counts: Counter[tuple[str, str]] = Counter()
     newest: list[RejectRow] = []
     for app in [app_id] if app_id is not None else tables.apps():
-        files = sorted(tables.files(app, "reject"), key=_day, reverse=True)
+        files = sorted((file.path for file in tables.files(app, "reject")), key=_day, reverse=True)
         for file in files:
             counts.update({(app, name): count for name, count in _count(file, reason)})
         newest.extend(_newest(app, files, reason, limit))

@@ -8,8 +8,11 @@ commit, so that a crash between tables can be told apart from a batch not begun.
 from __future__ import annotations
 
 import json
+from pathlib import Path  # noqa: TC003  msgspec resolves it at run time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction
@@ -18,7 +21,7 @@ from msgspec import Struct
 from outhaul.schema import DAY, TABLES, Table
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from datetime import datetime
 
 _LANDING = "outhaul-landing"
 _DELTA_TYPES = {
@@ -41,6 +44,15 @@ class NewFile(Struct, frozen=True):
     high: str
     modified_at: int
     day: str | None = None
+
+
+class StoredFile(Struct, frozen=True):
+    """A file that is part of a table; `low` and `high` bound the first column of its order (times in ms)."""
+
+    path: Path
+    rows: int
+    low: int | str
+    high: int | str
 
 
 class Tables:
@@ -107,7 +119,7 @@ class Tables:
 
     def files(
         self, app_id: str, table: str, version: int | None = None, days: tuple[str, str] | None = None
-    ) -> list[Path]:
+    ) -> list[StoredFile]:
         """The files that make up a version (the newest, unless told), in an order that never changes.
 
         `days` keeps only partitions from the first to the last day, both included.
@@ -115,12 +127,18 @@ class Tables:
         folder = self.folder(app_id, table)
         if not DeltaTable.is_deltatable(str(folder)):
             return []
-        delta = DeltaTable(str(folder), version=version)
-        partitions = [(DAY.name, ">=", days[0]), (DAY.name, "<=", days[1])] if days else None
-        uris = delta.file_uris(partition_filters=partitions)
-        return sorted(
-            folder / uri.removeprefix("file://").removeprefix(str(folder)).lstrip("/") for uri in uris
-        )
+        actions = pa.table(DeltaTable(str(folder), version=version).get_add_actions(flatten=True))
+        column = TABLES[table].order[0]
+        names = ["path", "num_records", f"min.{column}", f"max.{column}"]
+        partition = f"partition.{DAY.name}"
+        files = []
+        for action in actions.select(
+            [*names, partition] if partition in actions.column_names else names
+        ).to_pylist():
+            if days is None or days[0] <= action[partition] <= days[1]:
+                path, rows, low, high = (action[name] for name in names)
+                files.append(StoredFile(folder / unquote(path), rows, _bound(low), _bound(high)))
+        return sorted(files, key=lambda file: file.path)
 
     def _find(self, app_id: str, table: str) -> DeltaTable | None:
         delta = self._open.get((app_id, table))
@@ -148,3 +166,7 @@ class Tables:
         )
         self._open[app_id, table.name] = delta
         return delta
+
+
+def _bound(value: datetime | str) -> int | str:
+    return value if isinstance(value, str) else round(value.timestamp() * 1000)

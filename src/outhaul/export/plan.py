@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from outhaul.export.relations import SOURCES, relation, source
 from outhaul.schema import EXPORTS
-from outhaul.tables import Tables
+from outhaul.tables import StoredFile, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +31,13 @@ _PREFIXES = (2, 4, 8, 16, 32, 255)
 
 
 class Slice(Struct, frozen=True):
-    """Rows from `start` (None: from the first) up to `end`, which is not in it (None: to the last)."""
+    """Rows from `start` (None: from the first) up to `end`, which is not in it (None: to the last).
 
-    start: str | None
-    end: str | None
+    Bounds are values of the leading column: ms since 1970, or a device id.
+    """
+
+    start: int | str | None
+    end: int | str | None
     rows: int
 
 
@@ -47,12 +50,11 @@ class Source:
         self._config = config
         self.lead = EXPORTS[request.kind].order[0]
         self._timed = EXPORTS[request.kind].dated
+        self._campaigns = ""
         store = Tables(tables)
         days = _days(request.period) if request.period and self._timed else None
-        self._sources = {
-            table: source(
-                table, store.files(app_id, table, pin.versions[table], days) if table in pin.versions else []
-            )
+        self._files = {
+            table: store.files(app_id, table, pin.versions[table], days) if table in pin.versions else []
             for table in SOURCES[request.kind]
         }
 
@@ -60,30 +62,34 @@ class Source:
         """Keep only the feedback of the campaigns asked for; a window picks those active at some time in it."""
         campaigns = self._request.campaigns
         if campaigns:
-            self._sources["feedback"] = _campaigns(db, self._sources["feedback"], campaigns)
+            feedback = source("feedback", [file.path for file in self._files["feedback"]])
+            self._campaigns = _chosen(db, feedback, campaigns)
 
     def rows(self, part: Slice | None = None) -> str:
-        """The rows of a slice, or of the whole export, as a table expression."""
-        conditions = []
+        """The rows of a slice, or of the whole export, as a table expression over the files that can hold them."""
+        start, end = (part.start, part.end) if part else (None, None)
         period = self._request.period
         if period and self._timed:
-            conditions += [
-                f'"{self.lead}" >= {_instant(period.start)}',
-                f'"{self.lead}" < {_instant(period.end)}',
-            ]
-        if part and part.start is not None:
-            conditions.append(f'"{self.lead}" >= {part.start}')
-        if part and part.end is not None:
-            conditions.append(f'"{self.lead}" < {part.end}')
-        return relation(
-            self._request.kind, self._sources, " AND ".join(conditions) or "true", self._config, self._pin.at
-        )
+            start = period.start if start is None else start
+            end = period.end if end is None else end
+        conditions = []
+        if start is not None:
+            conditions.append(f'"{self.lead}" >= {_literal(start)}')
+        if end is not None:
+            conditions.append(f'"{self.lead}" < {_literal(end)}')
+        where = " AND ".join(conditions) or "true"
+        sources = {
+            table: source(table, [file.path for file in files if _overlaps(file, start, end)])
+            for table, files in self._files.items()
+        }
+        if self._campaigns:
+            sources["feedback"] = f"(SELECT * FROM {sources['feedback']} WHERE {self._campaigns})"
+        return relation(self._request.kind, sources, where, self._config, self._pin.at)
 
     def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
         """The whole export, cut into slices that hold about `slice_rows` rows each, in order."""
-        buckets = list(self._buckets(db, slice_rows, self.rows(), 0))
-        cuts: list[tuple[str, int]] = []
-        for start, rows in buckets:
+        cuts: list[tuple[int | str, int]] = []
+        for start, rows in self._buckets(db, slice_rows, self.rows(), 0):
             if cuts and cuts[-1][1] + rows <= slice_rows:
                 cuts[-1] = (cuts[-1][0], cuts[-1][1] + rows)
             else:
@@ -96,7 +102,7 @@ class Source:
 
     def _buckets(
         self, db: DuckDBPyConnection, slice_rows: int, rows: str, level: int
-    ) -> Iterator[tuple[str, int]]:
+    ) -> Iterator[tuple[int | str, int]]:
         """Starts of ranges and their counts, in order; a range that holds too much is looked at more closely."""
         steps = _TIME_STEPS if self._timed else _PREFIXES
         step = steps[level]
@@ -106,15 +112,13 @@ class Source:
         counted = db.execute(
             f"SELECT {bucket} AS bucket, count(*) FROM {rows} GROUP BY bucket ORDER BY bucket"
         ).fetchall()
-        starts = [_instant(start) if self._timed else _text(start) for start, _ in counted]
-        for index, (_, count) in enumerate(counted):
+        for index, (start, count) in enumerate(counted):
             if count > 2 * slice_rows and level + 1 < len(steps):
-                end = starts[index + 1] if index + 1 < len(starts) else None
-                yield from self._buckets(
-                    db, slice_rows, self.rows(Slice(starts[index], end, count)), level + 1
-                )
+                end = counted[index + 1][0] if index + 1 < len(counted) else None
+                part = Slice(start, end, count)
+                yield from self._buckets(db, slice_rows, self.rows(part), level + 1)
             else:
-                yield starts[index], count
+                yield start, count
 
 
 def _days(period: Period) -> tuple[str, str]:
@@ -124,23 +128,33 @@ def _days(period: Period) -> tuple[str, str]:
     return f"{datetime.fromtimestamp(first, UTC):%Y-%m-%d}", f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d}"
 
 
-def _instant(milliseconds: int) -> str:
-    seconds, rest = divmod(min(milliseconds, _LAST_INSTANT), 1000)
+def _overlaps(file: StoredFile, start: int | str | None, end: int | str | None) -> bool:
+    # Bytes compare as the engine compares text; both bounds of a file are of the kind that the slices are.
+    low, high = _comparable(file.low), _comparable(file.high)
+    return (start is None or high >= _comparable(start)) and (end is None or low < _comparable(end))
+
+
+def _comparable(bound: int | str) -> Any:
+    return bound.encode() if isinstance(bound, str) else bound
+
+
+def _literal(bound: int | str) -> str:
+    if isinstance(bound, str):
+        return "'" + bound.replace("'", "''") + "'"
+    seconds, rest = divmod(min(bound, _LAST_INSTANT), 1000)
     return f"TIMESTAMPTZ '{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03d}+00'"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _campaigns(db: DuckDBPyConnection, feedback: str, campaigns: Campaigns) -> str:
-    condition = f"campaignType = {_text(campaigns.type)}"
+def _chosen(db: DuckDBPyConnection, feedback: str, campaigns: Campaigns) -> str:
+    """The condition that keeps the chosen campaigns' feedback."""
+    condition = f"campaignType = {_literal(campaigns.type)}"
     ids = campaigns.ids
     if campaigns.window:
+        start, end = _literal(campaigns.window.start), _literal(campaigns.window.end)
         rows: list[Any] = db.execute(
             f"SELECT campaignId FROM {feedback} WHERE {condition} GROUP BY campaignId "
-            f"HAVING min(timestamp) < {_instant(campaigns.window.end)} AND max(timestamp) >= {_instant(campaigns.window.start)}"
+            f"HAVING min(timestamp) < {end} AND max(timestamp) >= {start}"
         ).fetchall()
         ids = [row[0] for row in rows]
-    chosen = ", ".join(_text(campaign) for campaign in ids or [])
-    return f"(SELECT * FROM {feedback} WHERE {condition} AND campaignId IN ({chosen or 'NULL'}))"
+    chosen = ", ".join(_literal(campaign) for campaign in ids or [])
+    return f"{condition} AND campaignId IN ({chosen or 'NULL'})"
