@@ -220,7 +220,7 @@ BROKEN = {
 }
 LARGE = {
     "sent": b" " * (BODY_LIMIT + 1),
-    "sent by far": b" " * (BODY_LIMIT * 20),
+    "sent by far": b" " * (BODY_LIMIT * 7),
     "gzip": gzip.compress(b" " * (INFLATED_LIMIT + 1)),
     "gzip bomb": gzip.compress(bytes(50_000_000)),
     "zstd": zstandard.compress(b" " * (INFLATED_LIMIT + 1)),

@@ -186,13 +186,16 @@ def test_any_byte_changed_in_a_closed_segment_is_noticed_after_the_frames_before
         assert seen == ([b"first"] if offset >= end else [])
 
 
-def test_a_damaged_segment_can_be_moved_aside_and_its_number_is_not_used_again(tmp_path):
+def test_a_damaged_segment_can_be_kept_for_a_look_after_it_was_landed(tmp_path):
     written(tmp_path, b"first")
     (segment,) = journal.segments(tmp_path, 0)
-    moved = journal.quarantine(segment)
+    kept = journal.preserve(segment)
+    assert journal.preserve(segment) == kept
+    assert journal.segments(tmp_path, 0) == [segment]
+    journal.discard(tmp_path, 1)
     assert journal.segments(tmp_path, 0) == []
-    assert moved.parent.name == "damaged"
-    assert b"first" in moved.read_bytes()
+    assert kept.parent.name == "damaged"
+    assert b"first" in kept.read_bytes()
     written(tmp_path, b"second")
     assert [segment.number for segment in journal.segments(tmp_path, 0)] == [1]
 
