@@ -274,17 +274,17 @@ def test_a_request_that_amounts_to_too_much_is_set_aside_whole() -> None:
     assert parsed.rejects[0].raw == body.decode()
 
 
-@pytest.mark.parametrize("depth", [300, 900, 950, 980, 990, 2_000])
-def test_depth_does_not_hurt(depth: int, tmp_path: Path) -> None:
-    deep = "[" * depth + "]" * depth
-    for sent in (
-        message("track", event="e", properties={"a": "X"}),
-        message("identify", traits={"a": "X"}),
-        message("X"),
-    ):
-        parsed = read("segment", json.dumps({"batch": [sent]}).replace('"X"', deep).encode())
-        assert len(parsed.records) + len(parsed.rejects) == 1
-        assert_storable(parsed, tmp_path)
+def test_depth_does_not_hurt(tmp_path: Path) -> None:
+    # Somewhere below the interpreter's limit of 1,000, reading a message still works and writing it no longer does.
+    for depth in (100, 500, *range(850, 1_000), 2_000):
+        deep = "[" * depth + "]" * depth
+        for sent in (
+            message("track", event="e", properties={"a": "X"}),
+            message("identify", traits={"a": "X"}),
+        ):
+            parsed = read("segment", json.dumps({"batch": [sent]}).replace('"X"', deep).encode())
+            assert len(parsed.records) + len(parsed.rejects) == 1
+            assert_storable(parsed, tmp_path)
 
 
 words = st.sampled_from(["track", "screen", "page", "identify", "group", "alias"])
