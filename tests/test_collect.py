@@ -381,8 +381,8 @@ def test_other_methods_are_refused(server, path):
 def test_a_full_journal_asks_every_device_to_come_back(tmp_path):
     server = Served(tmp_path, OUTHAUL_MAX_JOURNAL_BYTES="600")
     try:
-        while (answer := server.native(NATIVE)).status_code == 202:
-            pass
+        for _ in range(10):
+            answer = server.native(NATIVE)
         for refused in (
             answer,
             server.post("/v1/batch", SEGMENT, basic(server.app.sdk_key)),
