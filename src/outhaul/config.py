@@ -59,8 +59,9 @@ SETTINGS = (
     Setting(
         "land_interval_ms",
         int,
-        2000,
-        "How often the journal is handed over for landing when nobody is waiting.",
+        5000,
+        "Milliseconds between handing the journal over for landing under steady traffic; after a quiet time it is "
+        "handed over at once, and for an export always.",
     ),
     Setting(
         "land_batch_bytes", int, 256 * MIB, "Journal bytes landed in one go at most (one segment at least)."
@@ -95,6 +96,18 @@ SETTINGS = (
     Setting("token_lifetime_s", int, 3600, "Seconds an access token is valid."),
     Setting("session_idle_s", int, 10, "Seconds after the end of its last activity that a session ends."),
     Setting("session_timeout_s", int, 180, "Seconds of silence after which a session ends."),
+    Setting(
+        "compact_files",
+        int,
+        32,
+        "Small files of one table and day that are merged into one once there are so many.",
+    ),
+    Setting(
+        "keep_versions_hours",
+        int,
+        168,
+        "Hours for which files merged away stay, for exports that have pinned them.",
+    ),
     Setting("dedupe_days", int, 7, "Days for which a record sent again is recognised."),
     Setting(
         "time_format",
@@ -133,6 +146,8 @@ class Config:
     token_lifetime_s: int
     session_idle_s: int
     session_timeout_s: int
+    compact_files: int
+    keep_versions_hours: int
     dedupe_days: int
     time_format: str
 

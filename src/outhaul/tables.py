@@ -50,9 +50,11 @@ class StoredFile(Struct, frozen=True):
     """A file that is part of a table; `low` and `high` bound the first column of its order (times in ms)."""
 
     path: Path
+    size: int
     rows: int
     low: int | str
     high: int | str
+    day: str | None
 
 
 class Tables:
@@ -88,25 +90,7 @@ class Tables:
             The table's new version.
         """
         delta = self._find(app_id, table) or self._create(app_id, TABLES[table])
-        column = TABLES[table].order[0]
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(
-                path=file.path,
-                size=file.size,
-                partition_values={} if file.day is None else {DAY.name: file.day},
-                modification_time=file.modified_at,
-                data_change=True,
-                stats=json.dumps(
-                    {
-                        "numRecords": file.rows,
-                        "minValues": {column: file.low},
-                        "maxValues": {column: file.high},
-                        "nullCount": {},
-                    }
-                ),
-            )
-            for file in files
-        ]
+        actions: list[AddAction | RemoveAction] = [_added(table, file, data_change=True) for file in files]
         delta.create_write_transaction(
             actions,
             mode="append",
@@ -129,16 +113,45 @@ class Tables:
             return []
         actions = pa.table(DeltaTable(str(folder), version=version).get_add_actions(flatten=True))
         column = TABLES[table].order[0]
-        names = ["path", "num_records", f"min.{column}", f"max.{column}"]
+        names = ["path", "size_bytes", "num_records", f"min.{column}", f"max.{column}"]
         partition = f"partition.{DAY.name}"
         files = []
         for action in actions.select(
             [*names, partition] if partition in actions.column_names else names
         ).to_pylist():
             if days is None or days[0] <= action[partition] <= days[1]:
-                path, rows, low, high = (action[name] for name in names)
-                files.append(StoredFile(folder / unquote(path), rows, _bound(low), _bound(high)))
+                path, size, rows, low, high = (action[name] for name in names)
+                day = action.get(partition)
+                files.append(StoredFile(folder / unquote(path), size, rows, _bound(low), _bound(high), day))
         return sorted(files, key=lambda file: file.path)
+
+    def replace(self, app_id: str, table: str, old: list[StoredFile], new: NewFile) -> None:
+        """Put one file with the same rows in the place of several; pinned versions still read the old ones.
+
+        Conflicts with nothing: appending goes on meanwhile.
+        """
+        delta = DeltaTable(str(self.folder(app_id, table)))
+        partition: dict[str, str | None] = {} if new.day is None else {DAY.name: new.day}
+        folder = self.folder(app_id, table)
+        removals = [
+            RemoveAction(str(file.path.relative_to(folder)), False, new.modified_at, file.size, partition)
+            for file in old
+        ]
+        delta.create_write_transaction(
+            [*removals, _added(table, new, data_change=False)],
+            mode="append",
+            schema=delta.schema(),
+            partition_by=[DAY.name] if TABLES[table].partitioned else None,
+        )
+
+    def vacuum(self, app_id: str, table: str, hours: int) -> int:
+        """Delete files that no version of the last `hours` hours reads; how many."""
+        folder = str(self.folder(app_id, table))
+        if not DeltaTable.is_deltatable(folder):
+            return 0
+        return len(
+            DeltaTable(folder).vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+        )
 
     def _find(self, app_id: str, table: str) -> DeltaTable | None:
         delta = self._open.get((app_id, table))
@@ -170,3 +183,21 @@ class Tables:
 
 def _bound(value: datetime | str) -> int | str:
     return value if isinstance(value, str) else round(value.timestamp() * 1000)
+
+
+def _added(table: str, file: NewFile, *, data_change: bool) -> AddAction:
+    column = TABLES[table].order[0]
+    stats = {
+        "numRecords": file.rows,
+        "minValues": {column: file.low},
+        "maxValues": {column: file.high},
+        "nullCount": {},
+    }
+    return AddAction(
+        path=file.path,
+        size=file.size,
+        partition_values={} if file.day is None else {DAY.name: file.day},
+        modification_time=file.modified_at,
+        data_change=data_change,
+        stats=json.dumps(stats),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
+import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from outhaul.errors import Busy, Conflict
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
-from outhaul.server.process import begin, now, patiently
+from outhaul.server.process import begin, explained, now, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,20 +37,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_LOOK_S = 0.5
 
 
 def run(data: Path, address: Address, config: Config, ready: Event) -> None:
     """Serve until SIGTERM."""
     begin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(_serve(data, address, config, ready)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, explained(log):
+        runner.run(_serve(data, address, config, ready))
 
 
-async def _serve(data: Path, address: Address, config: Config, ready: Event) -> int:
+async def _serve(data: Path, address: Address, config: Config, ready: Event) -> None:
     ledger = Ledger(data)
     installation = ledger.installation(now())
     journal = patiently(lambda: _journal(data, ledger, config), Conflict)
+    _check_port(address)
     collect = Collect(journal, Apps(ledger), config, now)
     keyring = Keyring.open(data, config.secret_key)
     door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
@@ -78,13 +80,23 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     rolling = asyncio.create_task(_roll(journal, config.land_interval_ms / 1000))
     try:
         await server.serve()
-    except OSError as error:
-        log.error("cannot listen on %s:%d: %s", address.host, address.port, error)  # noqa: TRY400  no traceback helps
-        return 1
     finally:
         rolling.cancel()
         await journal.close()
-    return 0
+
+
+def _check_port(address: Address) -> None:
+    """Refuse a port that somebody listens on: the server would share it with them, and devices' requests too."""
+    try:
+        family, *_, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        socket.create_server(place[:2], family=family).close()
+    except OSError as error:
+        raise Conflict(
+            f"Cannot listen on {address.host}:{address.port}: {error.strerror}.",
+            hint="Choose another --host or --port, or stop what listens there.",
+        ) from None
 
 
 def _journal(data: Path, ledger: Ledger, config: Config) -> Journal:
@@ -98,13 +110,20 @@ def _journal(data: Path, ledger: Ledger, config: Config) -> Journal:
 
 
 async def _roll(journal: Journal, interval_s: float) -> None:
-    """Hand over to landing what came in, now and then."""
+    """Hand over to landing what came in: at once after a quiet time, else once per interval."""
+    clock = asyncio.get_running_loop().time
+    position, rolled_at = -1, 0.0
     while True:
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(min(_LOOK_S, interval_s))
+        if clock() - rolled_at < interval_s:
+            continue
         try:
-            await journal.roll()
+            reached = await journal.roll()
         except Busy as error:
             log.warning("%s", error)
+            continue
+        if reached != position:
+            position, rolled_at = reached, clock()
 
 
 def _router(collect: App, door: App, config: Config) -> App:

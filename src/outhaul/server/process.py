@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, TypeVar
 
+from outhaul.errors import Conflict, OuthaulError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import IO
 
 T = TypeVar("T")
 
@@ -44,6 +51,34 @@ def patiently(take: Callable[[], T], held: type[Exception]) -> T:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_S)
+
+
+def lock(path: Path) -> IO[bytes]:
+    """Hold a file for as long as this process lives, or the file returned is open.
+
+    Raises:
+        Conflict: another process holds it.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Conflict(
+            f"Another server is working on the data folder {path.parent}.",
+            hint="Run one server per data folder; stop the other one first.",
+        ) from None
+    return file
+
+
+@contextlib.contextmanager
+def explained(log: logging.Logger) -> Iterator[None]:
+    """End the process with our own errors in their own words: a traceback would help nobody."""
+    try:
+        yield
+    except OuthaulError as error:
+        log.error("%s", error)  # noqa: TRY400  no traceback
+        sys.exit(1)
 
 
 def now() -> int:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from outhaul.container import Destinations
+from outhaul.errors import Conflict
 from outhaul.export.exporter import Exporter
 from outhaul.jobs import Jobs
 from outhaul.keys import Keyring
 from outhaul.land.lander import Lander
 from outhaul.ledger.ledger import Ledger
-from outhaul.server.process import begin, now, patiently
+from outhaul.maintain import Maintainer
+from outhaul.server.process import begin, explained, lock, now, patiently
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,12 @@ def run(data: Path, config: Config) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with explained(log), patiently(lambda: lock(data / "worker.lock"), Conflict):
+        # Held: two workers on one folder would carry out the same exports, into the same files.
+        _work(data, config, stopping)
+
+
+def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     ledger = Ledger(data)
     landing = threading.Thread(target=_land, args=(data, ledger, config, stopping), name="landing")
     landing.start()
@@ -47,6 +55,7 @@ def run(data: Path, config: Config) -> None:
         data, ledger, config, Keyring.open(data, config.secret_key), Destinations(config.destinations), now
     )
     jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
+    exporter.sweep()
     jobs.start()
     while not stopping.wait(_LOOK_S):
         for task in ledger.unfinished_tasks():
@@ -58,12 +67,20 @@ def run(data: Path, config: Config) -> None:
 
 
 def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event) -> None:
+    maintainer = Maintainer(data, config, now)
+    landed = True
     while not stopping.is_set():
         lander = None
         try:
             lander = patiently(lambda: Lander(data, ledger, config, now), duckdb.IOException)
             while not stopping.is_set():
-                if not lander.land():
+                if lander.land():
+                    landed = True
+                elif landed:
+                    # Only after a landing is there anything to do, and only while none waits is there time.
+                    landed = maintainer.compact()
+                    maintainer.vacuum()
+                else:
                     stopping.wait(_LOOK_S)
         except Exception:
             # The journal keeps what was not landed; a new lander repeats the batch from what is durable.
