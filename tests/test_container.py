@@ -835,9 +835,13 @@ def test_a_link_put_in_the_way_later_is_not_followed(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_folders_that_are_not_there_or_in_the_way(tmp_path: Path) -> None:
-    with pytest.raises(DestinationMissing, match="does not exist"):
-        Destinations(f"file://{tmp_path}/gone/").open(f"file://{tmp_path}/gone/a", timeout_s=1)
+def test_the_folder_that_the_operator_allowed_is_made_when_it_is_not_there(tmp_path: Path) -> None:
+    opened = Destinations(f"file://{tmp_path}/new/").open(f"file://{tmp_path}/new/a", timeout_s=1)
+    opened.put_bytes("x.json", b"x", "application/json")
+    assert (tmp_path / "new" / "a" / "x.json").read_bytes() == b"x"
+
+
+def test_folders_that_are_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     opened = Destinations(f"file://{tmp_path}").open(f"file://{tmp_path}/file/deeper", timeout_s=1)
     with pytest.raises(DestinationMissing):

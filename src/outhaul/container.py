@@ -127,14 +127,14 @@ class Destinations:
         Raises:
             Invalid, DestinationRefused: as `check`.
             DestinationDenied: the token is of no use, as it says itself.
-            DestinationMissing: the folder that the operator allowed is not there.
+            DestinationError: the folder that the operator allowed is not there and cannot be made.
             DestinationUnreachable: the host's name does not resolve.
         """
         address = parse(url)
         if address.scheme == "file":
             root = self._folder_root(address)
-            if not root.is_dir():
-                raise DestinationMissing(f"The folder {root} does not exist.", hint="Create it, or mount it.")
+            with _folder_failures(root):
+                root.mkdir(parents=True, exist_ok=True)
             return _Folder(root, address.folder)
         if not self._covered(address) and not self._refuse_private(address):
             raise DestinationUnreachable(

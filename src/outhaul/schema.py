@@ -298,6 +298,20 @@ TABLES: dict[str, Table] = {
     )
 }
 
+EXPORT_TYPES: dict[str, str] = {
+    "activity": "Activity",
+    "event": "Event",
+    "job": "Job",
+    "error": "Error",
+    "crash": "Crash",
+    "session": "Session",
+    "tag": "Tag",
+    "device": "Device",
+    "token": "Token",
+    "feedback": "Push",
+}
+"""What the old API calls each kind of export; files are named after it."""
+
 EXPORTS: dict[str, Export] = {
     export.kind: export
     for export in (

@@ -42,10 +42,15 @@ class ExportRequest(Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 
 
 class Pin(Struct, frozen=True, rename="camel"):
-    """The state an export reads, chosen once when it starts: a Delta version per table, and the time."""
+    """What an export reads and how it is made, chosen once when it starts: a Delta version per table, and the time.
+
+    The settings that shape the bytes are in it too, so that a task taken up after they changed stays the same.
+    """
 
     versions: dict[str, int]
     at: int
+    slice_rows: int
+    time_format: str
 
 
 class FileEntry(Struct, frozen=True, rename="camel"):
@@ -104,5 +109,4 @@ class Task(Struct, kw_only=True, rename="camel"):
     rows_planned: int | None = None
     rows_done: int = 0
     bytes_done: int = 0
-    attempts: int = 0
     files: list[FileEntry] | None = None

@@ -21,6 +21,7 @@ from outhaul.azme.shapes import (
 )
 from outhaul.errors import DestinationRefused, Invalid, NotFound
 from outhaul.records import CampaignType
+from outhaul.schema import EXPORT_TYPES
 from outhaul.wire import Campaigns, ExportRequest, Format, Period, Task
 
 if TYPE_CHECKING:
@@ -73,9 +74,6 @@ _BY_SEGMENT = {segment.lower(): creation for segment, creation in CREATIONS.item
     for creation in CREATIONS.values()
     if creation.kind != "feedback"
 }
-_EXPORT_TYPES: dict[Kind, str] = {
-    creation.kind: creation.kind.capitalize() for creation in CREATIONS.values()
-} | {"feedback": "Push"}
 _FORMATS: dict[str, Format] = {"JsonBlob": "json", "CsvBlob": "csv"}
 _CAMPAIGN_TYPES: dict[str, str] = {name: name for name in get_args(CampaignType)}
 _ORDERS = {
@@ -226,6 +224,6 @@ def _result(task: Task) -> ExportTaskResult:
         state=task.state.capitalize(),
         date_created=format_instant(task.created_at),
         date_completed=None if task.completed_at is None else format_instant(task.completed_at),
-        export_type=_EXPORT_TYPES[task.request.kind],
+        export_type=EXPORT_TYPES[task.request.kind],
         error_details=task.error,
     )

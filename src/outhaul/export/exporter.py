@@ -19,7 +19,7 @@ from outhaul.export.plan import Source
 from outhaul.export.render import rendered
 from outhaul.export.spool import Spool
 from outhaul.formats import Writing, writing
-from outhaul.schema import EXPORTS
+from outhaul.schema import EXPORT_TYPES, EXPORTS
 from outhaul.wire import ColumnEntry, FileEntry, Manifest, Pin, Task
 
 if TYPE_CHECKING:
@@ -30,20 +30,6 @@ if TYPE_CHECKING:
     from outhaul.container import Container, Destinations
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
-
-EXPORT_TYPES = {
-    "activity": "Activity",
-    "event": "Event",
-    "job": "Job",
-    "error": "Error",
-    "crash": "Crash",
-    "session": "Session",
-    "tag": "Tag",
-    "device": "Device",
-    "token": "Token",
-    "feedback": "Push",
-}
-"""What the old API calls each kind; files are named after it."""
 
 _MARK_BYTES = 256 * 1024 * 1024
 _REPORT_S = 0.5
@@ -90,7 +76,12 @@ class Exporter:
             return
         while (checkpoint := self._ledger.checkpoint()).position < task.mark:
             time.sleep(_POLL_S)
-        pin = Pin(versions=checkpoint.versions.get(task.app_id, {}), at=self._now())
+        pin = Pin(
+            versions=checkpoint.versions.get(task.app_id, {}),
+            at=self._now(),
+            slice_rows=self._config.slice_rows,
+            time_format=self._config.time_format,
+        )
         self._ledger.update_task(task_id, state="started", pin=pin)
 
     def write(self, task_id: str) -> None:
@@ -105,7 +96,7 @@ class Exporter:
         form = self._writing(task)
         source, db = self._source(task), self._db.cursor()
         source.select_campaigns(db)
-        slices = source.slices(db, self._config.slice_rows)
+        slices = source.slices(db, _pinned(task).slice_rows)
         planned = sum(part.rows for part in slices)
         self._ledger.update_task(task_id, rows_planned=planned)
         order = ", ".join(f'"{name}"' for name in EXPORTS[task.request.kind].order)
@@ -150,6 +141,9 @@ class Exporter:
     def prove(self, task_id: str) -> None:
         """Write the manifest, last of all, and say that the task succeeded."""
         task = self._ledger.task(task_id)
+        if task.state == "succeeded":
+            # Killed between saying so and being believed; the destination is forgotten already.
+            return
         manifest = msgspec.json.format(msgspec.json.encode(self._manifest(task)), indent=2) + b"\n"
         name = f"{EXPORT_TYPES[task.request.kind]}_{task.id}.manifest.json"
         self._container(task).put_bytes(name, manifest, "application/json")
@@ -166,6 +160,13 @@ class Exporter:
         self._ledger.update_task(task_id, state="failed", error=reason, completed_at=self._now())
         self._clear(self._ledger.task(task_id))
 
+    def sweep(self) -> None:
+        """Remove what tasks that have ended left on our disk, and what the engine spilled before a crash."""
+        kept = {task.id for task in self._ledger.unfinished_tasks()}
+        for folder in self._spools.iterdir() if self._spools.is_dir() else ():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _clear(self, task: Task) -> None:
         shutil.rmtree(self._folder(task), ignore_errors=True)
 
@@ -173,7 +174,7 @@ class Exporter:
         return self._spools / task.id
 
     def _writing(self, task: Task) -> Writing:
-        return writing(task.request.format, EXPORTS[task.request.kind].columns, self._config.time_format)
+        return writing(task.request.format, EXPORTS[task.request.kind].columns, _pinned(task).time_format)
 
     def _name(self, task: Task, form: Writing) -> str:
         return f"{EXPORT_TYPES[task.request.kind]}_{task.id}.{form.extension}"
@@ -198,7 +199,7 @@ class Exporter:
             app_id=task.app_id,
             export_type=EXPORT_TYPES[task.request.kind],
             format=task.request.format,
-            time_format=self._config.time_format,
+            time_format=pin.time_format,
             schema=[ColumnEntry(c.name, c.type, not c.required) for c in export.columns],
             period={"start": _rfc3339(period.start), "end": _rfc3339(period.end)} if period else None,
             campaigns=task.request.campaigns,

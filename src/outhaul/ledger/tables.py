@@ -56,7 +56,6 @@ tasks = Table(
     Column("rows_planned", BigInteger),
     Column("rows_done", BigInteger, nullable=False, default=0),
     Column("bytes_done", BigInteger, nullable=False, default=0),
-    Column("attempts", Integer, nullable=False, default=0),
     Column("files", JSON),
 )
 

@@ -51,7 +51,6 @@ def upgrade() -> None:
         sa.Column("rows_planned", sa.BigInteger),
         sa.Column("rows_done", sa.BigInteger, nullable=False),
         sa.Column("bytes_done", sa.BigInteger, nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("files", sa.JSON),
     )
     op.create_table(
