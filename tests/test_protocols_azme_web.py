@@ -162,6 +162,7 @@ def test_poll_answers() -> None:
     assert "answers" not in told(parsed)[0]
     assert reasons(parsed) == ["field_invalid"]
     assert only(reach.replace("Poll", "datapush").format("{}"))["campaignType"] == "DataPush"
+    assert only(reach.replace("content-actioned", "replied").format(""))["status"] == "content-actioned"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$(?!\n)"
 """A letter, then letters, digits or `_`: 64 in all. The end of it: `$` alone would let a newline follow."""
+KEY_LIMIT = 64
 EXTRAS_LIMIT = 1024
 EARLIEST = 946_684_800_000
 """2000-01-01: an event time before it is a device without a clock."""
@@ -57,7 +58,15 @@ FeedbackStatus = Literal[
 FEEDBACK_STATUSES: tuple[str, ...] = get_args(FeedbackStatus)
 
 
-class Record(Struct, kw_only=True, omit_defaults=True, rename="camel", tag_field="kind", forbid_unknown_fields=True):
+class Record(
+    Struct,
+    kw_only=True,
+    omit_defaults=True,
+    rename="camel",
+    tag_field="kind",
+    forbid_unknown_fields=True,
+    gc=False,
+):
     """What every record has. `frame` is ours: `land` sets which journal frame brought it, a device cannot."""
 
     device_id: Id
@@ -345,7 +354,7 @@ def check(record: Record, received_at: int) -> None:
     Raises:
         Invalid: with the reason.
     """
-    for field in _times_of(type(record)):
+    for field in _TIME_FIELDS[type(record)]:
         time = getattr(record, field)
         if time is None:
             continue
@@ -353,8 +362,11 @@ def check(record: Record, received_at: int) -> None:
             time = to_millis(time)
             setattr(record, field, time)
         if not EARLIEST <= time <= received_at + FUTURE:
-            raise Invalid("time_out_of_range", f"{field} {time} is before 2000 or over a day after it was received ({received_at})")
-    extras: Extras | None | UnsetType = getattr(record, "extras", UNSET)
+            raise Invalid(
+                "time_out_of_range",
+                f"{field} {time} is before 2000 or over a day after it was received ({received_at})",
+            )
+    extras: Extras | None = getattr(record, "extras", None)
     if extras:
         _check_extras(extras)
     if record.id is None:
@@ -380,17 +392,13 @@ def reason_of(message: str) -> Reason:
         return "field_missing"
     if "unknown field" in message:
         return "field_unknown"
-    if "$.kind" in message or "Invalid value" in message and "kind" in message:
+    if "$.kind" in message:
         return "unknown_kind"
     if message.endswith("name`"):
         return "name_invalid"
-    if message.endswith("`$.key`") or message.endswith("`$.value`"):
+    if message.endswith(("`$.key`", "`$.value`")):
         return "tag_invalid"
     return "field_invalid"
-
-
-def _times_of(cls: type[Record]) -> tuple[str, ...]:
-    return _TIME_FIELDS[cls]
 
 
 _TIME_FIELDS = {cls: tuple(f for f in _TIMES if f in cls.__struct_fields__) for cls in RECORD_CLASSES}
@@ -399,8 +407,11 @@ _TIME_FIELDS = {cls: tuple(f for f in _TIMES if f in cls.__struct_fields__) for 
 def _check_extras(extras: Extras) -> None:
     if not _known_keys.issuperset(extras):
         for key in extras:
-            if not (key.isascii() and key.isidentifier() and key[0] != "_" and len(key) <= 64):
-                raise Invalid("extras_invalid", f"extras key {key[:80]!r} is not a letter followed by letters, digits or _")
+            if not (key.isascii() and key.isidentifier() and key[0] != "_" and len(key) <= KEY_LIMIT):
+                raise Invalid(
+                    "extras_invalid",
+                    f"extras key {key[:80]!r} is not a letter followed by letters, digits or _, 64 at most",
+                )
             if len(_known_keys) < _KNOWN_KEYS_LIMIT:
                 _known_keys.add(key)
     try:
@@ -408,4 +419,7 @@ def _check_extras(extras: Extras) -> None:
     except RecursionError:
         raise Invalid("extras_invalid", "extras are nested too deeply") from None
     if len(encoded) > EXTRAS_LIMIT and len(encoded.decode()) > EXTRAS_LIMIT:
-        raise Invalid("extras_too_long", f"extras take {len(encoded.decode())} characters as JSON; the limit is {EXTRAS_LIMIT}")
+        raise Invalid(
+            "extras_too_long",
+            f"extras take {len(encoded.decode())} characters as JSON; the limit is {EXTRAS_LIMIT}",
+        )

@@ -314,6 +314,9 @@ def _reach(said: _Said) -> Iterator[Record]:
     if campaign_type is None:
         raise records.Invalid("not_supported", f"there is no campaign kind {kind[:80]!r}")
     status: Any = said.need("status")
+    if status == "replied":
+        # What polls report where announcements say that the user acted on the content.
+        status = "content-actioned"
     text = said.element.text
     answers = _answers(text) if text and campaign_type == "Poll" else None
     yield Feedback(
