@@ -111,6 +111,19 @@ def compare(rows: int, rounds: int, forms: list[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def memory(sizes: list[int]) -> None:
+    """Peak memory of an export by its size: it should not grow with it."""
+    for rows in sizes:
+        folder = Path(tempfile.mkdtemp(prefix="outhaul-bench-"))
+        try:
+            _, app_id = events(folder / "data", folder, rows)
+            (folder / "out").mkdir()
+            seconds, peak = child(["run", "ours", str(folder / "data"), app_id, "json", str(folder / "out")])
+            print(f"export {rows:>11,} events json: {seconds:6.2f} s, peak {peak:5.0f} MiB", flush=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -121,8 +134,12 @@ def main() -> None:
     against.add_argument("--rows", type=int, default=10_000_000)
     against.add_argument("--rounds", type=int, default=3)
     against.add_argument("--formats", default="json,csv")
+    peaks = commands.add_parser("memory")
+    peaks.add_argument("--sizes", default="1000000,10000000,30000000")
     given = parser.parse_args()
-    if given.command == "compare":
+    if given.command == "memory":
+        memory([int(size) for size in given.sizes.split(",")])
+    elif given.command == "compare":
         compare(given.rows, given.rounds, given.formats.split(","))
     elif given.who == "ours":
         ours(Path(given.data), given.app, given.form, Path(given.out))
