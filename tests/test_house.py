@@ -22,7 +22,7 @@ ENGINES = {
     "cryptography": {"keys"},
     "dbos": {"jobs"},
     "deltalake": {"tables"},
-    "duckdb": {"land", "export", "server"},
+    "duckdb": {"land", "export", "maintain", "server"},
     "granian": {"server"},
     "numpy": {"land", "export"},
     "obstore": {"container"},
