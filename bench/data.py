@@ -16,6 +16,7 @@ START = 1_767_225_600_000
 """2026-01-01 00:00 UTC; the events are spread over a week from there."""
 WEEK = 7 * 24 * 3600 * 1000
 FILE_ROWS = 500_000
+ISO = "%Y-%m-%dT%H:%M:%S.%gZ"
 
 
 def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
@@ -30,7 +31,7 @@ def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
         db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {_rows(first, last, rows)}")
         files = []
         days = db.execute(
-            "SELECT strftime(timestamp, '%Y-%m-%d') d, count(*), min(timestamp)::VARCHAR, max(timestamp)::VARCHAR FROM fresh GROUP BY d"
+            f"SELECT strftime(timestamp, '%Y-%m-%d') d, count(*), strftime(min(timestamp), '{ISO}'), strftime(max(timestamp), '{ISO}') FROM fresh GROUP BY d"
         )
         for day, count, low, high in days.fetchall():
             relative = f"day={day}/{number:06d}.parquet"
@@ -40,7 +41,7 @@ def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
                 f"COPY (SELECT * FROM fresh WHERE strftime(timestamp, '%Y-%m-%d') = '{day}' ORDER BY timestamp, \"deviceId\", \"eventId\") "
                 f"TO '{file}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440)"
             )
-            files.append(NewFile(relative, file.stat().st_size, count, low[:23], high[:23], START, day))
+            files.append(NewFile(relative, file.stat().st_size, count, low, high, START, day))
         version = tables.append(app_id, "event", files, number + 1)
     ledger.save_checkpoint(Checkpoint(1, {app_id: {"event": version}}, START))
     return ledger, app_id
