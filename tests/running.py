@@ -84,6 +84,20 @@ class Server:
         self._process.wait(10)
         self._process = None
 
+    def orphan(self) -> None:
+        """SIGKILL to the parent alone: front and worker notice by themselves."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+
+    def children(self) -> list[int]:
+        """Process ids of the front and the worker."""
+        assert self._process is not None
+        own = self._process.pid
+        found = map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split())
+        return [pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
     def cli(self, *arguments: str) -> Any:
         """What `outhaul ARGUMENTS --json` prints."""
         done = subprocess.run(

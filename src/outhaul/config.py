@@ -84,6 +84,12 @@ SETTINGS = (
         "Bytes of journal not yet landed before devices are told to come back later.",
     ),
     Setting("slice_rows", int, 100_000, "Rows of an export sorted and written at a time."),
+    Setting(
+        "mark_bytes",
+        int,
+        256 * MIB,
+        "Bytes of an export's file after which it is forced to disk, so that a restart goes on from there.",
+    ),
     Setting("export_concurrency", int, 2, "Exports that run at the same time, all apps together."),
     Setting("export_concurrency_per_app", int, 1, "Exports of one app that run at the same time."),
     Setting("delivery_attempts", int, 4, "How often delivery to a container that does not answer is tried."),
@@ -139,6 +145,7 @@ class Config:
     max_pending_bytes: int
     max_journal_bytes: int
     slice_rows: int
+    mark_bytes: int
     export_concurrency: int
     export_concurrency_per_app: int
     delivery_attempts: int

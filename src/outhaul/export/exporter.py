@@ -6,6 +6,8 @@ writes the manifest and says that the task succeeded. A file is never delivered 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shutil
 import time
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import msgspec
 
-from outhaul.errors import ExportMismatch, OuthaulError
+from outhaul.errors import Damaged, ExportMismatch, OuthaulError
 from outhaul.export.plan import Source
 from outhaul.export.render import rendered
 from outhaul.export.spool import Spool
@@ -23,7 +25,7 @@ from outhaul.schema import EXPORT_TYPES, EXPORTS
 from outhaul.wire import ColumnEntry, FileEntry, Manifest, Pin, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from outhaul.config import Config
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
 
-_MARK_BYTES = 256 * 1024 * 1024
+log = logging.getLogger(__name__)
+
 _REPORT_S = 0.5
 _POLL_S = 0.05
 MANIFEST_VERSION = 1
@@ -89,21 +92,25 @@ class Exporter:
 
         Raises:
             ExportMismatch: a slice has other rows than were counted: the tables changed under a pinned version.
+            Damaged: a file of the tables is gone, or cannot be read.
         """
         task = self._ledger.task(task_id)
-        if task.files is not None:
-            return
+        if task.files is None:
+            with _reading():
+                self._write(task)
+
+    def _write(self, task: Task) -> None:
         form = self._writing(task)
         source, db = self._source(task), self._db.cursor()
         source.select_campaigns(db)
         slices = source.slices(db, _pinned(task).slice_rows)
         planned = sum(part.rows for part in slices)
-        self._ledger.update_task(task_id, rows_planned=planned)
+        self._ledger.update_task(task.id, rows_planned=planned)
         order = ", ".join(f'"{name}"' for name in EXPORTS[task.request.kind].order)
         with Spool(self._path(task, form)) as spool:
             if not spool.mark.bytes:
                 spool.write(form.head)
-            report = _Progress(self._ledger, task_id, spool)
+            report = _Progress(self._ledger, task.id, spool)
             rows = spool.rows
             todo = slices[spool.mark.slices :]
             queries = [
@@ -121,12 +128,12 @@ class Exporter:
                         f"A part of the export has {rows - before} rows where {todo[index].rows} were counted.",
                         hint="Check the disk that holds the data folder; the task can then be asked for again.",
                     )
-                if spool.bytes - spool.mark.bytes >= _MARK_BYTES:
+                if spool.bytes - spool.mark.bytes >= self._config.mark_bytes:
                     spool.set_mark(len(slices) - len(todo) + index + 1, rows)
             spool.write(form.tail)
             entry = FileEntry(self._name(task, form), rows, spool.bytes, spool.sha256(), form.content_type)
             spool.sync()
-        self._ledger.update_task(task_id, files=[entry], rows_done=rows, bytes_done=entry.bytes)
+        self._ledger.update_task(task.id, files=[entry], rows_done=rows, bytes_done=entry.bytes)
 
     def deliver(self, task_id: str) -> None:
         """Put the file into the asker's container.
@@ -224,6 +231,19 @@ class _Progress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _REPORT_S
             self._ledger.update_task(self._task_id, rows_done=rows, bytes_done=self._spool.bytes)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Say in our words that stored data cannot be read: the engine's own name paths, which the asker need not know."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        log.exception("an export cannot read its tables")
+        raise Damaged(
+            "Stored data cannot be read back, so nothing was delivered.",
+            hint="The server's log says which file; check the disk that holds the data folder.",
+        ) from error
 
 
 def _pinned(task: Task) -> Pin:

@@ -7,11 +7,13 @@ bytes written do not depend on the cut.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from outhaul.errors import Damaged
 from outhaul.export.relations import SOURCES, relation, source
 from outhaul.schema import EXPORTS
 from outhaul.tables import StoredFile, Tables
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from outhaul.config import Config
     from outhaul.wire import Campaigns, ExportRequest, Period, Pin
+
+log = logging.getLogger(__name__)
 
 _LAST_INSTANT = 253_402_300_799_999
 _TIME_STEPS = (60_000, 1_000, 1)
@@ -57,6 +61,8 @@ class Source:
             table: store.files(app_id, table, pin.versions[table], days) if table in pin.versions else []
             for table in SOURCES[request.kind]
         }
+        for files in self._files.values():
+            _check(files)
 
     def select_campaigns(self, db: DuckDBPyConnection) -> None:
         """Keep only the feedback of the campaigns asked for; a window picks those active at some time in it."""
@@ -119,6 +125,19 @@ class Source:
                 yield from self._buckets(db, slice_rows, self.rows(part), level + 1)
             else:
                 yield start, count
+
+
+def _check(files: list[StoredFile]) -> None:
+    """Raise Damaged unless every file is there, with the size it was written with."""
+    for file in files:
+        size = file.path.stat().st_size if file.path.exists() else None
+        if size != file.size:
+            state = "is gone" if size is None else f"has {size} bytes where {file.size} were written"
+            log.error("%s %s", file.path, state)
+            raise Damaged(
+                f"A file of the stored data {state}, so nothing was delivered.",
+                hint="The server's log says which; restore the data folder from a backup.",
+            )
 
 
 def _days(period: Period) -> tuple[str, str]:

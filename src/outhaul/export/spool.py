@@ -39,7 +39,11 @@ class Spool:
             msgspec.json.decode(self._marks.read_bytes(), type=Mark) if self._marks.exists() else Mark()
         )
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        if self._file.seek(0, os.SEEK_END) < self.mark.bytes:
+            # After a power failure the mark may be there without the file it speaks of.
+            self.mark = Mark()
         self._file.truncate(self.mark.bytes)
+        self._file.seek(0)
         self._hash = hashlib.sha256()
         while part := self._file.read(_READ):
             self._hash.update(part)
@@ -75,8 +79,12 @@ class Spool:
         partial.rename(self._marks)
 
     def sync(self) -> None:
-        """Make what was written durable, for good: the file is whole."""
+        """Make what was written durable, for good: the file is whole, and it is found again."""
         os.fdatasync(self._file.fileno())
+        for folder in (self._marks.parent, self._marks.parent.parent):
+            descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
 
     def sha256(self) -> str:
         """Lower-case hex of everything in the file."""

@@ -93,8 +93,10 @@ def _check_port(address: Address) -> None:
         )[0]
         socket.create_server(place[:2], family=family).close()
     except OSError as error:
+        # Python repeats the address after the reason.
+        reason = str(error.strerror).partition(" (")[0]
         raise Conflict(
-            f"Cannot listen on {address.host}:{address.port}: {error.strerror}.",
+            f"Cannot listen on {address.host}:{address.port}: {reason}.",
             hint="Choose another --host or --port, or stop what listens there.",
         ) from None
 
