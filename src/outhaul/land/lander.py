@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 # Kinds that may be told twice without harm: only their latest time counts.
 _REPEATABLE = {"heartbeat", "device", "location"}
+_FEW = 4
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
 
 
@@ -164,7 +165,7 @@ class Lander:
         if not unique:
             return
         union = " UNION ALL ".join(
-            f"SELECT seq, md5_number(concat_ws('|', app, '{kind}', deviceId, id)) AS hash FROM in_{kind}"
+            f"SELECT seq, md5_number(concat_ws('|', app, '{kind}', length(deviceId), deviceId, id)) AS hash FROM in_{kind}"
             for kind in unique
         )
         rows = self._db.execute(
@@ -210,10 +211,18 @@ class Lander:
         table = TABLES[name]
         order = table.order[0]
         day = f"strftime(\"{order}\", '%Y-%m-%d')" if table.partitioned else "NULL::VARCHAR"
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE out_rows AS SELECT *, {day} AS day FROM ({query})")
+        self._db.execute(f"CREATE OR REPLACE TEMP VIEW out_rows AS SELECT *, {day} AS day FROM ({query})")
+        bounds = f"{_bound('min', order)}, {_bound('max', order)}"
         groups = self._db.execute(
-            f"SELECT app, day, count(*), {_bound('min', order)}, {_bound('max', order)} FROM out_rows GROUP BY app, day ORDER BY ALL"
+            f"SELECT app, day, count(*), {bounds} FROM out_rows GROUP BY app, day ORDER BY ALL"
         ).fetchall()
+        rows_of = "out_rows"
+        if len(groups) > _FEW:
+            # For many files the rows are made once and kept in their order, so that each reads only its own.
+            rows_of = "out_sorted"
+            self._db.execute(
+                "CREATE OR REPLACE TEMP TABLE out_sorted AS SELECT * FROM out_rows ORDER BY app, day"
+            )
         columns = ", ".join(f'"{column.name}"' for column in table.columns)
         keys = ", ".join(f'"{key}"' for key in table.order)
         for app, group_day, rows, low, high in groups:
@@ -224,7 +233,7 @@ class Lander:
             path.parent.mkdir(parents=True, exist_ok=True)
             target = str(path).replace("'", "''")
             self._db.execute(
-                f"COPY (SELECT {columns} FROM out_rows WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
+                f"COPY (SELECT {columns} FROM {rows_of} WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
                 f"TO '{target}' ({_PARQUET})",
                 [app, group_day],
             )
@@ -232,7 +241,7 @@ class Lander:
             self._files.setdefault((app, name), []).append(
                 NewFile(relative, path.stat().st_size, rows, low, high, self._now(), group_day)
             )
-        self._db.execute("DROP TABLE out_rows")
+        self._db.execute("DROP TABLE IF EXISTS out_sorted")
 
     def commit_tables(self) -> None:
         """Make the new files part of their tables; those that already are, from before a crash, are passed over."""
@@ -250,8 +259,8 @@ class Lander:
     def remember_ids(self) -> None:
         assert self._batch_end is not None  # noqa: S101  a batch is under way
         day = datetime.fromtimestamp(self._now() / 1000, UTC)
-        self._seen.add(self._new_keys, f"{day:%Y%m%d}", self._position, self._batch_end)
         self._seen.tidy(f"{day - timedelta(days=self._config.dedupe_days):%Y%m%d}")
+        self._seen.add(self._new_keys, f"{day:%Y%m%d}", self._position, self._batch_end)
 
     def finish(self) -> None:
         """From here the batch is landed."""
