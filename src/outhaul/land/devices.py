@@ -28,13 +28,13 @@ _REFERRING = {
 
 _REMEMBER_REFERENCES = f"""
 INSERT INTO known_info
-SELECT app, deviceId, infoId, max(timestamp), {", ".join(f"last({c} ORDER BY seq)" for c in _CONTEXT)}
+SELECT app, deviceId, infoId, max(receivedAt), {", ".join(f"last({c} ORDER BY seq)" for c in _CONTEXT)}
 FROM in_device d
 WHERE infoId IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM known_info k WHERE k.app = d.app AND k.deviceId = d.deviceId AND k.infoId = d.infoId)
 GROUP BY app, deviceId, infoId;
 INSERT INTO known_place
-SELECT app, deviceId, locationId, max(timestamp), last(countrycode ORDER BY seq)
+SELECT app, deviceId, locationId, max(receivedAt), last(countrycode ORDER BY seq)
 FROM in_location l
 WHERE locationId IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM known_place k WHERE k.app = l.app AND k.deviceId = l.deviceId AND k.locationId = l.locationId)

@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 
 from outhaul import journal
+from outhaul.errors import Conflict
 from outhaul.land import devices, sessions, state
 from outhaul.land.batch import KINDS, Batch
 from outhaul.land.rows import ROWS
@@ -43,7 +44,11 @@ _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
 
 
 class Lander:
-    """Lands the journal below `data`. One per data folder at a time; not thread-safe."""
+    """Lands the journal below `data`. One per data folder at a time; not thread-safe.
+
+    Raises:
+        Conflict: another process is landing there.
+    """
 
     steps: tuple[str, ...] = (
         "read_segments",
@@ -59,6 +64,7 @@ class Lander:
         "finish",
         "publish",
         "discard_segments",
+        "forget_ids",
     )
     """The steps of a batch, in order; each is a method, and may be repeated after a crash."""
 
@@ -72,14 +78,7 @@ class Lander:
         folder = data / "land"
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._db = duckdb.connect(
-            str(folder / "state.duckdb"),
-            config={
-                "memory_limit": f"{config.land_memory_limit}B",
-                "temp_directory": str(folder / "spill"),
-                **({"threads": config.threads} if config.threads else {}),
-            },
-        )
+        self._db = _open(folder, config)
         self._db.execute("SET TimeZone = 'UTC'")
         progress = state.prepare(self._db, ledger.checkpoint().position)
         self._position = progress.position
@@ -259,7 +258,6 @@ class Lander:
     def remember_ids(self) -> None:
         assert self._batch_end is not None  # noqa: S101  a batch is under way
         day = datetime.fromtimestamp(self._now() / 1000, UTC)
-        self._seen.tidy(f"{day - timedelta(days=self._config.dedupe_days):%Y%m%d}")
         self._seen.add(self._new_keys, f"{day:%Y%m%d}", self._position, self._batch_end)
 
     def finish(self) -> None:
@@ -276,9 +274,30 @@ class Lander:
     def discard_segments(self) -> None:
         journal.discard(self._journal, self._position)
 
+    def forget_ids(self) -> None:
+        """Only now: a batch that is repeated must know what it knew the first time."""
+        day = datetime.fromtimestamp(self._now() / 1000, UTC)
+        self._seen.tidy(f"{day - timedelta(days=self._config.dedupe_days):%Y%m%d}")
+
     def _count(self, table: str) -> int:
         row: Any = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(row[0])
+
+
+def _open(folder: Path, config: Config) -> duckdb.DuckDBPyConnection:
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{config.land_memory_limit}B",
+        "temp_directory": str(folder / "spill"),
+    }
+    if config.threads:
+        settings["threads"] = config.threads
+    try:
+        return duckdb.connect(str(folder / "state.duckdb"), config=settings)
+    except duckdb.IOException as error:
+        raise Conflict(
+            f"Another process is landing in {folder}: {error}",
+            hint="Run one server per data folder; stop the other one first.",
+        ) from error
 
 
 def _bound(function: str, column: str) -> str:

@@ -23,6 +23,11 @@ def _time(expression: str, name: str) -> str:
     return f'epoch_ms({expression})::TIMESTAMPTZ AS "{name}"'
 
 
+def _latest(names: list[str]) -> str:
+    latest = "last({0} ORDER BY timestamp, seq) FILTER (WHERE {0} IS NOT NULL) AS {0}"
+    return ", ".join(latest.format(name) for name in names)
+
+
 def _instant(kind: str) -> str:
     return f"""
     SELECT {_SHARED}, coalesce(r.sessionId, g.sessionId) AS "sessionId", r.id AS "{kind}Id", {_time("r.timestamp", "timestamp")},
@@ -47,7 +52,7 @@ ROWS: dict[str, str] = {
     FROM path p
     JOIN touched t ON t.app = p.app AND t.deviceId = p.deviceId AND t.sessionId = p.sessionId
     JOIN frames f ON f.number = t.seq >> 20
-    WHERE p.seq = -1 AND p.kind = 'activity' AND p.nextTime IS NOT NULL""",
+    WHERE p.seq = -1 AND p.kind = 'activity' AND p.over IS NULL AND p.nextTime IS NOT NULL""",
     "event": _instant("event"),
     "error": _instant("error"),
     "job": f"""
@@ -67,24 +72,27 @@ ROWS: dict[str, str] = {
         coalesce(r.serviceVersion, d.serviceVersion) AS "serviceVersion", {_META}
     FROM in_crash r {_DEVICE} {_PLACE} LEFT JOIN path p ON p.seq = r.seq""",
     "session": f"""
-    SELECT r.app, r.deviceId AS "deviceId", d.userId AS "userId",
+    SELECT r.app, r.deviceId AS "deviceId", coalesce(r.userId, d.userId) AS "userId",
         coalesce(r.version, d.applicationVersionName) AS "applicationVersionName", r.sessionId AS "sessionId",
         {_time("r.startTime", "startTime")}, {_time("r.lastTime", "lastTime")},
         r.activityCount AS "activityCount", r.eventCount AS "eventCount", r.errorCount AS "errorCount",
         whole.activityCount AS "givenActivityCount", whole.eventCount AS "givenEventCount",
-        whole.errorCount AS "givenErrorCount", r.idle, r.endReason AS "endReason",
+        whole.errorCount AS "givenErrorCount", s.idleAt IS NOT NULL AS idle,
+        coalesce(r.told, CASE WHEN r.crashed THEN 'crash' END) AS "endReason",
         coalesce(whole.networkType, start.networkType, d.networkType) AS "networkType",
         coalesce(whole.locale, start.locale, d.locale) AS locale,
         coalesce(whole.countrycode, start.countrycode, d.countrycode) AS countrycode,
         {_time("f.receivedAt", "receivedAt")}, f.protocol, f.sdkName AS "sdkName", f.sdkVersion AS "sdkVersion"
     FROM touched r {_DEVICE}
+    JOIN standing s ON s.app = r.app AND s.deviceId = r.deviceId AND s.sessionId = r.sessionId
     JOIN frames f ON f.number = r.seq >> 20
     LEFT JOIN (SELECT app, deviceId, coalesce(sessionId, id) AS sessionId, max(activityCount) AS activityCount,
-            max(eventCount) AS eventCount, max(errorCount) AS errorCount, first(networkType) AS networkType,
-            first(locale) AS locale, first(countrycode) AS countrycode FROM in_session GROUP BY ALL) whole
+            max(eventCount) AS eventCount, max(errorCount) AS errorCount, first(networkType ORDER BY seq) AS networkType,
+            first(locale ORDER BY seq) AS locale, first(countrycode ORDER BY seq) AS countrycode
+            FROM in_session GROUP BY ALL) whole
         ON whole.app = r.app AND whole.deviceId = r.deviceId AND whole.sessionId = r.sessionId
-    LEFT JOIN (SELECT app, deviceId, sessionId, first(networkType) AS networkType, first(locale) AS locale,
-            first(countrycode) AS countrycode FROM in_sessionStart GROUP BY ALL) start
+    LEFT JOIN (SELECT app, deviceId, sessionId, first(networkType ORDER BY seq) AS networkType,
+            first(locale ORDER BY seq) AS locale, first(countrycode ORDER BY seq) AS countrycode FROM in_sessionStart GROUP BY ALL) start
         ON start.app = r.app AND start.deviceId = r.deviceId AND start.sessionId = r.sessionId""",
     "tag": f"""
     SELECT r.app, r.deviceId AS "deviceId", r.key, r.value, {_time("r.timestamp", "lastModified")}, r.seq AS sequence, {_META}
@@ -97,10 +105,10 @@ ROWS: dict[str, str] = {
     FROM present r
     JOIN frames f ON f.number = r.seq >> 20
     LEFT JOIN (SELECT app, deviceId, max(timestamp) AS at,
-            {", ".join(f"last({name} ORDER BY timestamp, seq) FILTER (WHERE {name} IS NOT NULL) AS {name}" for name in [*_INFO, "nativePushEnabled"])}
+            {_latest([*_INFO, "nativePushEnabled"])}
             FROM in_device GROUP BY app, deviceId) i ON i.app = r.app AND i.deviceId = r.deviceId
     LEFT JOIN (SELECT app, deviceId, max(timestamp) AS at,
-            {", ".join(f"last({name} ORDER BY timestamp, seq) FILTER (WHERE {name} IS NOT NULL) AS {name}" for name in _AREA)}
+            {_latest(_AREA)}
             FROM in_location GROUP BY app, deviceId) l ON l.app = r.app AND l.deviceId = r.deviceId""",
     "token": f"""
     SELECT r.app, r.deviceId AS "deviceId", r.service, r.token, coalesce(r.valid, true) AS valid,

@@ -73,22 +73,21 @@ class Seen:
             self._runs.append(self._write(_sorted(keys), day, first, last))
 
     def tidy(self, oldest_day: str) -> None:
-        """Forget days before `oldest_day`, and merge runs that have piled up."""
+        """Forget days before `oldest_day`, and merge runs that have piled up.
+
+        Never before the landing that was added last is finished: a merge that holds it would be dropped with it.
+        """
         for run in [run for run in self._runs if run.day < oldest_day]:
             run.path.unlink()
             self._runs.remove(run)
         for day in {run.day for run in self._runs}:
-            # Merging neighbours of like size keeps each key from being rewritten more than log(n) times.
             runs = sorted(run for run in self._runs if run.day == day)
-            tail = runs[-_MERGE_AT:]
-            while len(tail) >= _MERGE_AT:
-                merged = self._merge(tail)
-                runs = [*runs[: -len(tail)], merged]
-                tail = [
-                    run
-                    for run in runs[-_MERGE_AT:]
-                    if run.path.stat().st_size <= 2 * merged.path.stat().st_size
-                ]
+            while len(runs) >= _MERGE_AT:
+                sizes = [run.path.stat().st_size for run in runs[-_MERGE_AT:]]
+                # Each key then moves to a run at least twice the size of its own: log(n) times in all.
+                if 2 * max(sizes) > sum(sizes):
+                    break
+                runs[-_MERGE_AT:] = [self._merge(runs[-_MERGE_AT:])]
 
     def _merge(self, runs: list[_Run]) -> _Run:
         keys = _sorted(np.concatenate([np.load(run.path, mmap_mode="r") for run in runs]))

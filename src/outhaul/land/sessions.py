@@ -24,7 +24,8 @@ SELECT DISTINCT app, deviceId FROM (
     UNION ALL SELECT app, deviceId FROM in_event WHERE sessionId IS NOT NULL
     UNION ALL SELECT app, deviceId FROM in_error WHERE sessionId IS NOT NULL
     UNION ALL SELECT app, deviceId FROM in_crash WHERE sessionId IS NOT NULL
-    UNION ALL SELECT app, deviceId FROM known_session
+    UNION ALL SELECT app, deviceId FROM in_heartbeat WHERE sessionId IS NOT NULL
+    UNION ALL SELECT app, deviceId FROM known_session SEMI JOIN present USING (app, deviceId)
 );
 """
 
@@ -39,16 +40,17 @@ def _signal(kind: str, *, start: str = "timestamp", end: str = "timestamp") -> s
         "error": f"{_LOOSE} AND jobId IS NULL",
     }
     name = "name" if kind in {"activity", "event", "error"} else "NULL"
+    over = "endTime" if kind == "activity" else "NULL"
     reason = "coalesce(endReason, 'ended')" if kind in {"sessionEnd", "session"} else "NULL"
     return f"""
-    SELECT '{kind}' AS kind, app, deviceId, seq, {start} AS ts, {end} AS until, {session} AS sessionId,
-        {derive.get(kind, _LOOSE)} AS derive, id, {name} AS name, applicationVersionName AS version, {reason} AS endReason
+    SELECT '{kind}' AS kind, app, deviceId, seq, {start} AS ts, {end} AS until, {over} AS over, {session} AS sessionId,
+        {derive.get(kind, _LOOSE)} AS derive, id, {name} AS name, userId, applicationVersionName AS version, {reason} AS told
     FROM in_{kind} SEMI JOIN lively USING (app, deviceId)"""
 
 
 _SIGNALS = "CREATE OR REPLACE TEMP TABLE signals AS" + " UNION ALL ".join(
     (
-        _signal("activity", start="startTime", end="coalesce(endTime, startTime)"),
+        _signal("activity", start="startTime", end="greatest(startTime, endTime)"),
         _signal("activityEnd"),
         _signal("event"),
         _signal("error"),
@@ -61,30 +63,33 @@ _SIGNALS = "CREATE OR REPLACE TEMP TABLE signals AS" + " UNION ALL ".join(
 )
 
 # Points on a device's time line, cut into islands wherever the silence is too long. A session known from before
-# takes part as the point where it was last alive, and lends its id to the island it falls into.
+# takes part as one long point, which always begins an island and lends it its id; what lies within it is its own.
+# At its very end the order of arrival counts, as it does in a batch. -1: an activity is in progress.
 _DERIVE = """
 CREATE OR REPLACE TEMP TABLE inside AS
 SELECT s.seq, max(k.sessionId) AS sessionId
 FROM signals s JOIN known_session k
-    ON k.app = s.app AND k.deviceId = s.deviceId AND k.derived AND s.ts BETWEEN k.startTime AND k.lastTime
+    ON k.app = s.app AND k.deviceId = s.deviceId AND k.derived AND s.ts >= k.startTime AND s.ts < k.lastTime
 WHERE s.derive
 GROUP BY s.seq;
 CREATE OR REPLACE TEMP TABLE islands AS
 WITH points AS (
-    SELECT app, deviceId, ts, until, seq, id, NULL::VARCHAR AS known, kind = 'activity' AS opens, kind = 'activityEnd' AS idle
+    SELECT app, deviceId, ts, until, seq, id, NULL::VARCHAR AS known, kind = 'activity' AS opens,
+        CASE kind WHEN 'activity' THEN coalesce(over, -1) WHEN 'activityEnd' THEN ts END AS idleAt
     FROM signals ANTI JOIN inside USING (seq)
     WHERE derive
     UNION ALL
-    SELECT app, deviceId, lastTime, lastTime, -1, NULL, sessionId, false, idle
+    SELECT app, deviceId, startTime, lastTime, -1, NULL, sessionId, false, coalesce(idleAt, -1)
     FROM known_session SEMI JOIN (SELECT app, deviceId FROM signals WHERE derive) USING (app, deviceId)
     WHERE derived
 ), waits AS (
     -- Only another activity takes back the end of one: an event in between does not.
-    SELECT *, ts - lag(until) OVER line AS silence, ts - nullif(last_value(CASE WHEN idle THEN ts WHEN opens THEN -1 END IGNORE NULLS)
-        OVER (line ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), -1) AS unused
-    FROM points WINDOW line AS (PARTITION BY app, deviceId ORDER BY ts, seq)
+    SELECT *, ts - max(until) OVER earlier AS silence,
+        ts - nullif(last_value(idleAt IGNORE NULLS) OVER earlier, -1) AS unused
+    FROM points
+    WINDOW earlier AS (PARTITION BY app, deviceId ORDER BY ts, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), gaps AS (
-    SELECT *, coalesce(silence > {timeout}, false) OR coalesce(unused > {idle}, false) AS far FROM waits
+    SELECT *, known IS NOT NULL OR coalesce(silence > {timeout}, false) OR coalesce(unused > {idle}, false) AS far FROM waits
 )
 SELECT *, count(*) FILTER (WHERE far) OVER (PARTITION BY app, deviceId ORDER BY ts, seq ROWS UNBOUNDED PRECEDING) AS island
 FROM gaps;
@@ -94,7 +99,7 @@ WITH named AS (
         min(ts) FILTER (WHERE opens) AS opened, first(seq ORDER BY ts, seq) FILTER (WHERE opens) AS openedSeq
     FROM islands GROUP BY app, deviceId, island
 )
-SELECT i.seq, coalesce(n.known, md5(concat_ws('|', app, deviceId, n.opener))) AS sessionId
+SELECT i.seq, coalesce(n.known, md5(concat_ws('|', app, length(deviceId), deviceId, n.opener))) AS sessionId
 FROM islands i JOIN named n USING (app, deviceId, island)
 WHERE i.seq >= 0 AND (n.known IS NOT NULL OR i.ts > n.opened OR (i.ts = n.opened AND i.seq >= n.openedSeq))
 UNION ALL SELECT seq, sessionId FROM inside;
@@ -106,17 +111,12 @@ CREATE OR REPLACE TEMP TABLE touched AS
 SELECT s.app, s.deviceId, s.sessionId, bool_or(s.derive) AS derived,
     coalesce(min(k.startTime), min(s.ts) FILTER (WHERE s.kind IN ('sessionStart', 'session')), min(s.ts)) AS startTime,
     max(s.until) AS lastTime,
-    coalesce(
-        last(s.kind = 'activityEnd' ORDER BY s.until, s.seq) FILTER (WHERE s.kind IN ('activity', 'activityEnd')),
-        bool_or(k.idle), false
-    ) AS idle,
     count(*) FILTER (WHERE s.kind = 'activity') AS activityCount,
     count(*) FILTER (WHERE s.kind = 'event') AS eventCount,
     count(*) FILTER (WHERE s.kind = 'error') AS errorCount,
-    coalesce(
-        last(s.endReason ORDER BY s.seq) FILTER (WHERE s.endReason IS NOT NULL),
-        CASE WHEN last(s.kind ORDER BY s.until, s.seq) = 'crash' THEN 'crash' END
-    ) AS endReason,
+    coalesce(last(s.told ORDER BY s.seq) FILTER (WHERE s.told IS NOT NULL), max(k.told)) AS told,
+    last(s.kind ORDER BY s.until, s.seq) = 'crash' AS crashed,
+    last(s.userId ORDER BY s.seq) FILTER (WHERE s.userId IS NOT NULL) AS userId,
     coalesce(last(s.version ORDER BY s.seq) FILTER (WHERE s.version IS NOT NULL), max(k.version)) AS version,
     max(s.seq) AS seq
 FROM signals s LEFT JOIN known_session k USING (app, deviceId, sessionId)
@@ -124,48 +124,51 @@ WHERE s.sessionId IS NOT NULL
 GROUP BY s.app, s.deviceId, s.sessionId;
 """
 
-# What happened on screen, session by session, continuing from the activity that was open before this batch.
+# What happened on screen, session by session, continuing from the last activity before this batch.
 _PATH = """
 CREATE OR REPLACE TEMP TABLE path AS
 WITH steps AS (
-    SELECT app, deviceId, sessionId, ts, until, seq, kind, id, name,
-        CASE WHEN kind = 'activity' THEN name WHEN kind IN ('activityEnd', 'sessionEnd') THEN '' END AS screen
+    SELECT app, deviceId, sessionId, CASE kind WHEN 'session' THEN until ELSE ts END AS ts, over, seq, kind, id, name,
+        CASE WHEN kind = 'activity' THEN name WHEN kind IN ('activityEnd', 'sessionEnd', 'session') THEN '' END AS screen
     FROM signals
-    WHERE sessionId IS NOT NULL AND kind IN ('activity', 'activityEnd', 'sessionEnd', 'event', 'error', 'crash')
+    WHERE sessionId IS NOT NULL AND kind NOT IN ('sessionStart', 'heartbeat')
     UNION ALL
-    SELECT app, deviceId, sessionId, activityStart, activityStart, -1, 'activity', activityId, activityName, activityName
+    SELECT app, deviceId, sessionId, activityStart, idleAt, -1, 'activity', activityId, activityName, activityName
     FROM known_session SEMI JOIN touched USING (app, deviceId, sessionId)
     WHERE activityId IS NOT NULL
     UNION ALL
-    SELECT app, deviceId, sessionId, lastTime, lastTime, -1, 'before', NULL, lastName, ''
+    SELECT app, deviceId, sessionId, idleAt, NULL, -1, 'activityEnd', NULL, NULL, ''
     FROM known_session SEMI JOIN touched USING (app, deviceId, sessionId)
-    WHERE activityId IS NULL AND lastName IS NOT NULL
+    WHERE idleAt IS NOT NULL
+), shown AS (
+    SELECT *, last_value(screen IGNORE NULLS) OVER line AS screenNow,
+        nullif(last_value(CASE WHEN screen IS NOT NULL THEN coalesce(over, -1) END IGNORE NULLS) OVER line, -1) AS screenOver,
+        last_value(CASE WHEN kind = 'activity' THEN name END IGNORE NULLS)
+            OVER (line ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS previousName,
+        first_value(CASE WHEN screen IS NOT NULL THEN ts END IGNORE NULLS)
+            OVER (line ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS nextTime
+    FROM steps
+    WINDOW line AS (PARTITION BY app, deviceId, sessionId ORDER BY ts, seq, kind)
 )
-SELECT *,
-    nullif(last_value(screen IGNORE NULLS) OVER (line ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), '') AS onScreen,
-    last_value(CASE WHEN kind IN ('activity', 'before') THEN name END IGNORE NULLS)
-        OVER (line ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS previousName,
-    first_value(CASE WHEN screen IS NOT NULL THEN ts END IGNORE NULLS)
-        OVER (line ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS nextTime
-FROM steps
-WINDOW line AS (PARTITION BY app, deviceId, sessionId ORDER BY ts, seq);
+SELECT *, CASE WHEN ts < coalesce(screenOver, ts + 1) THEN nullif(screenNow, '') END AS onScreen FROM shown;
 """
 
 _REMEMBER = """
 CREATE OR REPLACE TEMP TABLE standing AS
 WITH screens AS (
-    SELECT app, deviceId, sessionId, last(kind = 'activity' AND until = ts ORDER BY ts, seq) AS open,
-        last(id ORDER BY ts, seq) AS activityId, last(ts ORDER BY ts, seq) AS activityStart,
-        last(name ORDER BY ts, seq) FILTER (WHERE name IS NOT NULL) AS lastName
+    SELECT app, deviceId, sessionId,
+        nullif(last(CASE kind WHEN 'activity' THEN coalesce(over, -1) ELSE ts END ORDER BY ts, seq, kind), -1) AS idleAt,
+        last(id ORDER BY ts, seq, kind) FILTER (WHERE kind = 'activity') AS activityId,
+        last(ts ORDER BY ts, seq, kind) FILTER (WHERE kind = 'activity') AS activityStart,
+        last(name ORDER BY ts, seq, kind) FILTER (WHERE kind = 'activity') AS activityName
     FROM path WHERE screen IS NOT NULL
     GROUP BY app, deviceId, sessionId
 )
 SELECT t.app, t.deviceId, t.sessionId, coalesce(k.derived, t.derived) AS derived, t.startTime,
-    greatest(t.lastTime, coalesce(k.lastTime, t.lastTime)) AS lastTime,
-    CASE WHEN t.lastTime >= coalesce(k.lastTime, 0) THEN t.idle ELSE k.idle END AS idle, t.version,
-    CASE WHEN s.open THEN s.activityId END AS activityId, CASE WHEN s.open THEN s.activityStart END AS activityStart,
-    CASE WHEN s.open THEN s.lastName END AS activityName, coalesce(s.lastName, k.lastName) AS lastName
+    greatest(t.lastTime, k.lastTime) AS lastTime, s.idleAt, t.version, t.told,
+    s.activityId, s.activityStart, s.activityName, greatest(f.receivedAt, k.receivedAt) AS receivedAt
 FROM touched t
+JOIN (SELECT number, receivedAt FROM frames) f ON f.number = t.seq >> 20
 LEFT JOIN known_session k USING (app, deviceId, sessionId)
 LEFT JOIN screens s USING (app, deviceId, sessionId);
 DELETE FROM known_session USING standing s
@@ -175,9 +178,10 @@ INSERT INTO known_session BY NAME SELECT * FROM standing;
 
 _JOBS = """
 CREATE OR REPLACE TEMP TABLE jobs AS
-SELECT app, deviceId, id AS jobId, name, startTime, endTime IS NOT NULL AS ended, true AS fresh FROM in_job
+SELECT app, deviceId, id AS jobId, name, startTime, endTime IS NOT NULL AS ended, true AS fresh, receivedAt
+FROM in_job
 UNION ALL
-SELECT k.app, k.deviceId, k.jobId, k.name, k.startTime, k.ended, false
+SELECT k.app, k.deviceId, k.jobId, k.name, k.startTime, k.ended, false, k.receivedAt
 FROM known_job k SEMI JOIN present USING (app, deviceId)
 WHERE NOT EXISTS (SELECT 1 FROM in_job j WHERE j.app = k.app AND j.deviceId = k.deviceId AND j.id = k.jobId);
 CREATE OR REPLACE TEMP TABLE job_ends AS
@@ -190,12 +194,13 @@ SELECT 'end_without_start' AS reason, 'job ' || jobId || ' was never started, or
     to_json({'kind': 'jobEnd', 'deviceId': deviceId, 'jobId': jobId, 'timestamp': timestamp, 'id': id})::VARCHAR AS raw,
     seq, app, receivedAt, protocol, deviceId AS sender, sdkName, sdkVersion
 FROM in_jobEnd ANTI JOIN jobs USING (app, deviceId, jobId);
-DELETE FROM known_job USING job_ends e
-WHERE known_job.app = e.app AND known_job.deviceId = e.deviceId AND known_job.jobId = e.jobId;
-INSERT INTO known_job BY NAME
-SELECT j.app, j.deviceId, j.jobId, j.name, j.startTime, j.ended OR e.jobId IS NOT NULL AS ended
+CREATE OR REPLACE TEMP TABLE changed_jobs AS
+SELECT j.app, j.deviceId, j.jobId, j.name, j.startTime, j.ended OR e.jobId IS NOT NULL AS ended, j.receivedAt
 FROM jobs j LEFT JOIN job_ends e USING (app, deviceId, jobId)
 WHERE j.fresh OR e.jobId IS NOT NULL;
+DELETE FROM known_job USING changed_jobs c
+WHERE known_job.app = c.app AND known_job.deviceId = c.deviceId AND known_job.jobId = c.jobId;
+INSERT INTO known_job BY NAME SELECT * FROM changed_jobs;
 """
 
 

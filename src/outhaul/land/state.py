@@ -14,6 +14,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+# Counted from when the server was last told, since the clocks of devices differ.
 _DAY = 24 * 3600 * 1000
 _KEEP_SESSIONS = 7 * _DAY
 _KEEP_REFERENCES = 30 * _DAY
@@ -21,19 +22,20 @@ _KEEP_REFERENCES = 30 * _DAY
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress (position BIGINT, batch_end BIGINT, versions VARCHAR);
 CREATE TABLE IF NOT EXISTS known_info (
-    app VARCHAR, deviceId VARCHAR, infoId VARCHAR, seenAt BIGINT, applicationVersionName VARCHAR, phoneModel VARCHAR,
+    app VARCHAR, deviceId VARCHAR, infoId VARCHAR, receivedAt BIGINT, applicationVersionName VARCHAR, phoneModel VARCHAR,
     firmwareName VARCHAR, firmwareVersion VARCHAR, serviceVersion VARCHAR, locale VARCHAR, networkType VARCHAR);
 CREATE TABLE IF NOT EXISTS known_place (
-    app VARCHAR, deviceId VARCHAR, locationId VARCHAR, seenAt BIGINT, countrycode VARCHAR);
+    app VARCHAR, deviceId VARCHAR, locationId VARCHAR, receivedAt BIGINT, countrycode VARCHAR);
 CREATE TABLE IF NOT EXISTS known_device (
     app VARCHAR, deviceId VARCHAR, userId VARCHAR, applicationVersionName VARCHAR, phoneModel VARCHAR,
     firmwareName VARCHAR, firmwareVersion VARCHAR, serviceVersion VARCHAR, locale VARCHAR, networkType VARCHAR,
     countrycode VARCHAR);
 CREATE TABLE IF NOT EXISTS known_session (
     app VARCHAR, deviceId VARCHAR, sessionId VARCHAR, derived BOOLEAN, startTime BIGINT, lastTime BIGINT,
-    idle BOOLEAN, version VARCHAR, activityId VARCHAR, activityStart BIGINT, activityName VARCHAR, lastName VARCHAR);
+    idleAt BIGINT, version VARCHAR, told VARCHAR, activityId VARCHAR, activityStart BIGINT, activityName VARCHAR,
+    receivedAt BIGINT);
 CREATE TABLE IF NOT EXISTS known_job (
-    app VARCHAR, deviceId VARCHAR, jobId VARCHAR, name VARCHAR, startTime BIGINT, ended BOOLEAN);
+    app VARCHAR, deviceId VARCHAR, jobId VARCHAR, name VARCHAR, startTime BIGINT, ended BOOLEAN, receivedAt BIGINT);
 """
 
 
@@ -63,10 +65,10 @@ def begin(db: DuckDBPyConnection, batch_end: int) -> None:
 
 def finish(db: DuckDBPyConnection, position: int, versions: dict[str, dict[str, int]], now: int) -> None:
     """Close the batch's transaction: all it taught us, and the new position, at once."""
-    db.execute("DELETE FROM known_session WHERE lastTime < ?", [now - _KEEP_SESSIONS])
-    db.execute("DELETE FROM known_job WHERE startTime < ?", [now - _KEEP_REFERENCES])
-    db.execute("DELETE FROM known_info WHERE seenAt < ?", [now - _KEEP_REFERENCES])
-    db.execute("DELETE FROM known_place WHERE seenAt < ?", [now - _KEEP_REFERENCES])
+    db.execute("DELETE FROM known_session WHERE receivedAt < ?", [now - _KEEP_SESSIONS])
+    db.execute("DELETE FROM known_job WHERE receivedAt < ?", [now - _KEEP_REFERENCES])
+    db.execute("DELETE FROM known_info WHERE receivedAt < ?", [now - _KEEP_REFERENCES])
+    db.execute("DELETE FROM known_place WHERE receivedAt < ?", [now - _KEEP_REFERENCES])
     db.execute(
         "UPDATE progress SET position = ?, batch_end = NULL, versions = ?",
         [position, json.dumps(versions, sort_keys=True)],
