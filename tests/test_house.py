@@ -22,14 +22,14 @@ ENGINES = {
     "cryptography": {"keys"},
     "dbos": {"jobs"},
     "deltalake": {"tables"},
-    "duckdb": {"land", "export", "maintain", "server"},
+    "duckdb": {"land", "export", "maintain"},
     "granian": {"server"},
     "numpy": {"land", "export"},
     "obstore": {"container"},
     "sqlalchemy": {"ledger"},
     "zstandard": {"inflate"},
 }
-"""Which rooms may import an engine. `server` needs one exception class of duckdb's."""
+"""Which rooms may import an engine."""
 ALLOWED = {
     "vocabulary": {"vocabulary"},
     "noun": {"vocabulary"},

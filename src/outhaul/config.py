@@ -64,7 +64,7 @@ SETTINGS = (
         "handed over at once, and for an export always.",
     ),
     Setting(
-        "land_batch_bytes", int, 256 * MIB, "Journal bytes landed in one go at most (one segment at least)."
+        "land_batch_bytes", int, 128 * MIB, "Journal bytes landed in one go at most (one segment at least)."
     ),
     Setting("segment_bytes", int, 32 * MIB, "A journal segment is closed when it has grown to this size."),
     Setting("max_body_bytes", int, 5 * MIB, "The largest request body taken from a device, as sent."),

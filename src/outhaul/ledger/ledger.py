@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.util import CommandError
 from msgspec import Struct
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -90,7 +91,8 @@ class Ledger:
     """
 
     def __init__(self, data: Path) -> None:
-        data.mkdir(parents=True, exist_ok=True)
+        # What devices sent and what clients are allowed is nobody else's to read.
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = data / "ledger.db"
         self._engine = sa.create_engine(f"sqlite:///{self._path}", connect_args={"timeout": 30})
         sa.event.listen(self._engine, "connect", _set_pragmas)
@@ -104,7 +106,13 @@ class Ledger:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self._engine.begin() as connection:
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                try:
+                    command.upgrade(config, "head")
+                except CommandError as error:
+                    raise Invalid(
+                        f"The ledger {self._path} was written by a newer Outhaul ({error}).",
+                        hint="Install that version or a later one; going back is not possible.",
+                    ) from error
 
     def close(self) -> None:
         self._engine.dispose()

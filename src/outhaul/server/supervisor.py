@@ -50,7 +50,6 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _check_tls(tls_cert, tls_key)
     data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
     address = Address(host, port, tls_cert, tls_key)
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
