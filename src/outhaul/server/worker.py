@@ -8,8 +8,6 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from outhaul.container import Destinations
 from outhaul.errors import Conflict
 from outhaul.export.exporter import Exporter
@@ -72,7 +70,7 @@ def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event)
     while not stopping.is_set():
         lander = None
         try:
-            lander = patiently(lambda: Lander(data, ledger, config, now), duckdb.IOException)
+            lander = patiently(lambda: Lander(data, ledger, config, now), Conflict)
             while not stopping.is_set():
                 if lander.land():
                     landed = True
