@@ -133,7 +133,9 @@ class Lander:
     def _next_segments(self) -> list[Segment]:
         if self._batch_end is not None:
             waiting = journal.segments(self._journal, self._position)
-            return [segment for segment in waiting if segment.number < self._batch_end]
+            begun = [segment for segment in waiting if segment.number < self._batch_end]
+            if begun:
+                return begun
         return self._take(self._position)[0]
 
     def _take(self, position: int) -> tuple[list[Segment], bool]:

@@ -92,7 +92,8 @@ ROWS: dict[str, str] = {
             FROM in_session GROUP BY ALL) whole
         ON whole.app = r.app AND whole.deviceId = r.deviceId AND whole.sessionId = r.sessionId
     LEFT JOIN (SELECT app, deviceId, sessionId, first(networkType ORDER BY seq) AS networkType,
-            first(locale ORDER BY seq) AS locale, first(countrycode ORDER BY seq) AS countrycode FROM in_sessionStart GROUP BY ALL) start
+            first(locale ORDER BY seq) AS locale, first(countrycode ORDER BY seq) AS countrycode
+            FROM in_sessionStart GROUP BY ALL) start
         ON start.app = r.app AND start.deviceId = r.deviceId AND start.sessionId = r.sessionId""",
     "tag": f"""
     SELECT r.app, r.deviceId AS "deviceId", r.key, r.value, {_time("r.timestamp", "lastModified")}, r.seq AS sequence, {_META}

@@ -94,7 +94,9 @@ class Ledger:
         # What devices sent and what clients are allowed is nobody else's to read.
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = data / "ledger.db"
-        self._engine = sa.create_engine(f"sqlite:///{self._path}", connect_args={"timeout": 30})
+        self._engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(self._path)), connect_args={"timeout": 30}
+        )
         sa.event.listen(self._engine, "connect", _set_pragmas)
         self._migrate(data)
 
