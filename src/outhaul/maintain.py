@@ -37,6 +37,7 @@ class Maintainer:
         self._config = config
         self._now = now
         self._vacuumed = now()
+        (data / "land").mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(
             config={
                 "memory_limit": f"{config.land_memory_limit}B",

@@ -62,11 +62,13 @@ class Exporter:
         self._keyring = keyring
         self._destinations = destinations
         self._now = now
+        # The engine makes its own folder to spill into, but not what that is in.
+        self._spools.mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(
             config={
                 "memory_limit": f"{config.memory_limit}B",
                 "temp_directory": str(self._spools / "spill"),
-                "preserve_insertion_order": True,
+                "enable_external_file_cache": False,
                 **({"threads": config.threads} if config.threads else {}),
             }
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from outhaul.errors import Damaged
-from outhaul.export.relations import SOURCES, relation, source
+from outhaul.export.relations import FOLDED, SOURCES, relation, source
 from outhaul.schema import EXPORTS
 from outhaul.tables import StoredFile, Tables
 
@@ -73,6 +73,36 @@ class Source:
 
     def rows(self, part: Slice | None = None) -> str:
         """The rows of a slice, or of the whole export, as a table expression over the files that can hold them."""
+        where, scans = self._scans(part)
+        return relation(self._request.kind, scans, where, self._config, self._pin.at)
+
+    def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
+        """The whole export, cut into slices of about `slice_rows` rows each, in order, with their exact counts.
+
+        The cut goes by what is stored. Where rows are folded from several, what comes out of a slice is counted
+        slice by slice: folding everything at once would take memory that grows with the export.
+        """
+        cuts: list[tuple[int | str, int]] = []
+        for start, rows in self._buckets(db, slice_rows, None, 0):
+            if cuts and cuts[-1][1] + rows <= slice_rows:
+                cuts[-1] = (cuts[-1][0], cuts[-1][1] + rows)
+            else:
+                cuts.append((start, rows))
+        ends = [start for start, _ in cuts[1:]]
+        slices = [
+            Slice(None if index == 0 else start, ends[index] if index < len(ends) else None, rows)
+            for index, (start, rows) in enumerate(cuts)
+        ]
+        if self._request.kind not in FOLDED:
+            return slices
+        return [Slice(part.start, part.end, self._count(db, part)) for part in slices]
+
+    def _count(self, db: DuckDBPyConnection, part: Slice) -> int:
+        row: Any = db.execute(f"SELECT count(*) FROM {self.rows(part)}").fetchone()
+        return int(row[0])
+
+    def _scans(self, part: Slice | None) -> tuple[str, dict[str, str]]:
+        """The condition that a slice puts on the leading column, and the tables to put it on."""
         start, end = (part.start, part.end) if part else (None, None)
         period = self._request.period
         if period and self._timed:
@@ -83,46 +113,32 @@ class Source:
             conditions.append(f'"{self.lead}" >= {_literal(start)}')
         if end is not None:
             conditions.append(f'"{self.lead}" < {_literal(end)}')
-        where = " AND ".join(conditions) or "true"
-        sources = {
+        scans = {
             table: source(table, [file.path for file in files if _overlaps(file, start, end)])
             for table, files in self._files.items()
         }
         if self._campaigns:
-            sources["feedback"] = f"(SELECT * FROM {sources['feedback']} WHERE {self._campaigns})"
-        return relation(self._request.kind, sources, where, self._config, self._pin.at)
-
-    def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
-        """The whole export, cut into slices that hold about `slice_rows` rows each, in order."""
-        cuts: list[tuple[int | str, int]] = []
-        for start, rows in self._buckets(db, slice_rows, self.rows(), 0):
-            if cuts and cuts[-1][1] + rows <= slice_rows:
-                cuts[-1] = (cuts[-1][0], cuts[-1][1] + rows)
-            else:
-                cuts.append((start, rows))
-        ends = [start for start, _ in cuts[1:]]
-        return [
-            Slice(None if index == 0 else start, ends[index] if index < len(ends) else None, rows)
-            for index, (start, rows) in enumerate(cuts)
-        ]
+            scans["feedback"] = f"(SELECT * FROM {scans['feedback']} WHERE {self._campaigns})"
+        return " AND ".join(conditions) or "true", scans
 
     def _buckets(
-        self, db: DuckDBPyConnection, slice_rows: int, rows: str, level: int
+        self, db: DuckDBPyConnection, slice_rows: int, part: Slice | None, level: int
     ) -> Iterator[tuple[int | str, int]]:
-        """Starts of ranges and their counts, in order; a range that holds too much is looked at more closely."""
+        """Starts of ranges and the rows stored in them, in order; a range that holds too much is looked at closer."""
         steps = _TIME_STEPS if self._timed else _PREFIXES
         step = steps[level]
         bucket = (
             f'epoch_ms("{self.lead}") // {step} * {step}' if self._timed else f'left("{self.lead}", {step})'
         )
+        where, scans = self._scans(part)
         counted = db.execute(
-            f"SELECT {bucket} AS bucket, count(*) FROM {rows} GROUP BY bucket ORDER BY bucket"
+            f"SELECT {bucket} AS bucket, count(*) FROM {scans[self._request.kind]} WHERE {where} "
+            "GROUP BY bucket ORDER BY bucket"
         ).fetchall()
         for index, (start, count) in enumerate(counted):
             if count > 2 * slice_rows and level + 1 < len(steps):
                 end = counted[index + 1][0] if index + 1 < len(counted) else None
-                part = Slice(start, end, count)
-                yield from self._buckets(db, slice_rows, self.rows(part), level + 1)
+                yield from self._buckets(db, slice_rows, Slice(start, end, count), level + 1)
             else:
                 yield start, count
 

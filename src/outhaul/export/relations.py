@@ -30,7 +30,10 @@ SOURCES: dict[Kind, tuple[str, ...]] = {
     "token": ("token", "tag", "device"),
     "feedback": ("feedback", "tag"),
 }
-"""The stored tables that an export of each kind reads."""
+"""The stored tables that an export of each kind reads; the first has the rows, or what they are folded from."""
+
+FOLDED: frozenset[Kind] = frozenset({"session", "tag", "device", "token", "feedback"})
+"""Kinds whose rows are each made of several that are stored."""
 
 _SQL_TYPES = {
     "string": "VARCHAR",
