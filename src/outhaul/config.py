@@ -46,7 +46,7 @@ SETTINGS = (
     Setting(
         "memory_limit",
         int,
-        512 * MIB,
+        384 * MIB,
         "Bytes that the engines may hold for all exports together; the rest spills to disk.",
     ),
     Setting(

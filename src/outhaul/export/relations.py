@@ -137,15 +137,20 @@ def _tags(scans: dict[str, str]) -> str:
 
 
 def _devices(scans: dict[str, str]) -> str:
-    info = ", ".join(f'arg_max({c.name}, ROW(lastInfo, receivedAt)) AS "{c.name}"' for c in INFO)
-    area = ", ".join(f'arg_max({c.name}, ROW(lastLocation, receivedAt)) AS "{c.name}"' for c in AREA)
+    # Windows rather than aggregates: a device has two dozen latest values, and only windows spill.
+    info = ", ".join(f'last_value({c.name} IGNORE NULLS) OVER by_info AS "{c.name}"' for c in INFO)
+    area = ", ".join(f'last_value({c.name} IGNORE NULLS) OVER by_place AS "{c.name}"' for c in AREA)
+    frame = "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"
     return f"""(
     SELECT d.* REPLACE (coalesce(d.nativePushEnabled, p.deviceId IS NOT NULL) AS "nativePushEnabled"),
         t.userId AS "userId", t.appInfo AS "appInfo"
-    FROM (SELECT deviceId, min(firstSeen) AS "firstSeen", max(lastSeen) AS "lastSeen", max(lastInfo) AS "lastInfo",
-            max(lastLocation) AS "lastLocation",
-            arg_max(nativePushEnabled, ROW(lastInfo, receivedAt)) AS "nativePushEnabled", {info}, {area}
-        FROM {scans["device"]} GROUP BY deviceId) d
+    FROM (SELECT deviceId, min(firstSeen) OVER by_info AS "firstSeen", max(lastSeen) OVER by_info AS "lastSeen",
+            max(lastInfo) OVER by_info AS "lastInfo", max(lastLocation) OVER by_info AS "lastLocation",
+            last_value(nativePushEnabled IGNORE NULLS) OVER by_info AS "nativePushEnabled", {info}, {area}
+        FROM {scans["device"]}
+        WINDOW by_info AS (PARTITION BY deviceId ORDER BY lastInfo NULLS FIRST, receivedAt, lastSeen {frame}),
+            by_place AS (PARTITION BY deviceId ORDER BY lastLocation NULLS FIRST, receivedAt, lastSeen {frame})
+        QUALIFY row_number() OVER (PARTITION BY deviceId ORDER BY lastInfo NULLS FIRST, receivedAt, lastSeen) = 1) d
     LEFT JOIN (SELECT deviceId, max(value) FILTER (WHERE key = 'userid') AS userId,
             '{{' || string_agg(concat(to_json(key), ':', to_json(value)), ',' ORDER BY key) || '}}' AS appInfo
         FROM {_current_tags(scans)} GROUP BY deviceId) t ON t.deviceId = d.deviceId
