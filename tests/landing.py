@@ -31,7 +31,8 @@ class Site:
         self.now = T + 3600_000
         self.config = Config(environment)
         self.ledger = Ledger(data)
-        self.app: App = next(iter(self.ledger.apps()), None) or self.ledger.create_app("Shop", "web", 1)
+        known = [app for app in self.ledger.apps() if app.name == "Shop"]
+        self.app: App = known[0] if known else self.ledger.create_app("Shop", "web", 1)
         self._runner = asyncio.Runner()
         self._journal = self._runner.run(self._open_journal())
         self.lander = self._open_lander()
