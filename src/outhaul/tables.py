@@ -8,6 +8,7 @@ commit, so that a crash between tables can be told apart from a batch not begun.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path  # noqa: TC003  msgspec resolves it at run time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -100,6 +101,23 @@ class Tables:
         )
         delta.update_incremental()
         return delta.version()
+
+    def sync(self, app_id: str, table: str, files: list[NewFile]) -> None:
+        """Put what `append` wrote on disk: delta-rs leaves its log, and the names of new files, to the kernel.
+
+        The files themselves must be on disk already.
+        """
+        delta = self._find(app_id, table)
+        if delta is None:
+            return
+        folder = self.folder(app_id, table)
+        log = folder / "_delta_log"
+        version = delta.version()
+        # The first commit follows that of the table itself, in folders that may be new too.
+        first = [*log.iterdir(), folder.parent, self._root, self._root.parent] if version <= 1 else []
+        newest = [*log.glob(f"{version:020d}.*"), *log.glob("_last_checkpoint")]
+        for path in (*newest, *first, log, *{(folder / file.path).parent for file in files}, folder):
+            _sync(path)
 
     def files(
         self, app_id: str, table: str, version: int | None = None, days: tuple[str, str] | None = None
@@ -201,3 +219,11 @@ def _added(table: str, file: NewFile, *, data_change: bool) -> AddAction:
         data_change=data_change,
         stats=json.dumps(stats),
     )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

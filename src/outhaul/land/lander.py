@@ -253,6 +253,8 @@ class Lander:
         assert self._batch_end is not None  # noqa: S101  a batch is under way
         if self._tables.landed(app, name) < self._batch_end:
             self._tables.append(app, name, self._files[app, name], self._batch_end)
+        # Also of a commit from before a crash, which may not have got there.
+        self._tables.sync(app, name, self._files[app, name])
         version = self._tables.version(app, name)
         if version is not None:
             self._versions.setdefault(app, {})[name] = version
