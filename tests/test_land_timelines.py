@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landing import Site, T, activity, activity_end, by, crash, error, event, heartbeat, plain
@@ -92,9 +92,11 @@ KINDS = st.sampled_from(
 LENGTHS = st.none() | st.none() | st.integers(0, 30_000)
 LINES = st.lists(st.tuples(KINDS, GAPS, LENGTHS, st.integers(0, 3)), min_size=1, max_size=14)
 numbers = itertools.count()
+Line = list[tuple[str, int, int | None, int]]
+"""For each record: its kind, the time since the one before, how long an activity lasts, its batch."""
 
 
-def steps_of(line: list[tuple[str, int, int | None, int]], device: str) -> list[Step]:
+def steps_of(line: Line, device: str) -> list[Step]:
     """A device's records in order. One activity at a time: one told with its end is over before the next."""
     steps, time, over = [], T, 0
     for at, (kind, gap, length, _) in enumerate(line):
@@ -173,11 +175,8 @@ def seen_of(
     return said, sessions
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines=st.lists(LINES, min_size=8, max_size=40))
-def test_sessions_are_the_same_however_the_records_are_cut_into_batches(
-    site: Site, lines: list[list[tuple[str, int, int | None, int]]]
-) -> None:
+def check_timelines(site: Site, lines: list[Line]) -> None:
+    """Land the records of one device for each line, each in the batch that was drawn for it, and compare."""
     number = next(numbers)
     batches: list[list[dict[str, Any]]] = [[] for _ in range(4)]
     models: dict[str, Model] = {}
@@ -196,3 +195,11 @@ def test_sessions_are_the_same_however_the_records_are_cut_into_batches(
         said, sessions = seen_of(rows, device)
         assert said == model.said
         assert sessions == model.sessions
+
+
+@settings(max_examples=8, deadline=None)
+@given(lines=st.lists(LINES, min_size=8, max_size=40))
+def test_sessions_are_the_same_however_the_records_are_cut_into_batches(
+    site: Site, lines: list[Line]
+) -> None:
+    check_timelines(site, lines)
