@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -410,7 +409,9 @@ class _Folder:
         """Make a temporary path that becomes `name`, durably, once it has been filled without an error."""
         target = self._folder.joinpath(*_name_parts(name))
         _make_folder(self._root, target.parent)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+        # Always the same name: what a killed delivery left is replaced when it is repeated.
+        temporary = target.with_name(f".{target.name}.part")
+        temporary.unlink(missing_ok=True)
         try:
             yield temporary
             temporary.chmod(0o644)
