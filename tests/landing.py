@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 T = 1_795_458_386_000
 """2026-11-23 18:26:26 UTC: when things happen in these tests."""
 DAY = 24 * 3600 * 1000
+FACTS = {
+    "phoneModel": "P8",
+    "phoneManufacturer": "Acme",
+    "firmwareVersion": "14",
+    "firmwareName": "android",
+    "androidAPILevel": 34,
+    "carrierCountry": "fr",
+    "locale": "fr-FR",
+    "carrierName": "Tel",
+    "networkType": "wifi",
+    "networkSubtype": "LTE",
+    "applicationVersionName": "3.1.0",
+    "applicationVersionCode": 2**53 + 1,
+    "timeZoneOffset": -90,
+    "serviceVersion": "9",
+}
+EXTRAS = {"a": 'x"y\n', "b": [1, 2.5, None, {"c": "é😀"}], "n": 2**53 + 1}
 
 
 class Site:
@@ -148,3 +165,88 @@ def crash(device: str, identity: str, time: int, **more: Any) -> dict[str, Any]:
 
 def heartbeat(device: str, time: int, **more: Any) -> dict[str, Any]:
     return {"kind": "heartbeat", "deviceId": device, "timestamp": time, **more}
+
+
+def every_kind(device: str = "d1") -> list[dict[str, Any]]:
+    """At least one record of each kind, of one device."""
+    shared: dict[str, Any] = {"deviceId": device, "timestamp": T}
+    push = {"campaignType": "Poll", "campaignId": "42"}
+    session = {"deviceId": device, "sessionId": "s9"}
+    return [
+        {"kind": "device", **shared, **FACTS, "infoId": "i1", "nativePushEnabled": True},
+        {
+            "kind": "location",
+            **shared,
+            "countrycode": "fr",
+            "region": "Île",
+            "locality": "Paris",
+            "locationId": "l1",
+        },
+        {"kind": "tag", **shared, "id": "t1", "key": "userid", "value": "u1"},
+        {"kind": "tag", **shared, "id": "t2", "key": "plan", "value": None},
+        {"kind": "token", **shared, "id": "k1", "token": "tok", "service": "gcm"},
+        {"kind": "token", **shared, "id": "k2", "token": "old", "service": "adm", "valid": False},
+        activity(device, "a1", T, extras=EXTRAS),
+        event(device, "e1", T + 100, extras=EXTRAS, userId="someone"),
+        activity(device, "a2", T + 5000, "Cart"),
+        error(device, "r1", T + 6000),
+        crash(device, "c1", T + 7000, stackTrace="at x\n" * 1000),
+        heartbeat(device, T + 7500),
+        activity_end(device, T + 8000),
+        {"kind": "job", "deviceId": device, "id": "j1", "startTime": T, "name": "sync", "extras": EXTRAS},
+        event(device, "e2", T + 200, jobId="j1"),
+        {"kind": "jobEnd", "deviceId": device, "jobId": "j1", "timestamp": T + 9000},
+        event(device, "e3", T + 300, standalone=True),
+        {"kind": "sessionStart", **session, "timestamp": T, "networkType": "3g", "locationId": "l1"},
+        {"kind": "sessionEnd", **session, "timestamp": T + 60, "endReason": "timeout"},
+        {
+            "kind": "session",
+            "deviceId": device,
+            "id": "s8",
+            "startTime": T,
+            "endTime": T + 70,
+            "eventCount": 9,
+        },
+        {
+            "kind": "feedback",
+            **shared,
+            "id": "f1",
+            **push,
+            "status": "content-actioned",
+            "answers": {"q": "c"},
+        },
+        {"kind": "feedback", **shared, "id": "f2", **push, "campaignName": "Sale", "status": "pushed"},
+    ]
+
+
+def on_screen(site: Site, kind: str = "event") -> dict[str, str | None]:
+    return {row[f"{kind}Id"]: row["activityName"] for row in site.rows(kind)}
+
+
+def ends(site: Site, kind: str = "activity") -> dict[str, int | None]:
+    """When each activity or job ended, in ms after T, as an export would say."""
+    late = {row[f"{kind}Id"]: row["endTime"] for row in site.rows(f"{kind}_end")}
+    assert len(late) == len(site.rows(f"{kind}_end"))
+    found = {}
+    for identity, row in by(site.rows(kind), f"{kind}Id").items():
+        assert not (row["endTime"] and identity in late)
+        end = row["endTime"] or late.get(identity)
+        found[identity] = None if end is None else end - T
+    return found
+
+
+def spans(site: Site) -> list[tuple[int, int, int, int, int]]:
+    """Start and end of each session in ms after T, and its counts, with what every landing said added up."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in site.rows("session"):
+        found.setdefault(f"{row['deviceId']} {row['sessionId']}", []).append(row)
+    return sorted(
+        (
+            rows[0]["startTime"] - T,
+            max(row["lastTime"] for row in rows) - T,
+            sum(row["activityCount"] for row in rows),
+            sum(row["eventCount"] for row in rows),
+            sum(row["errorCount"] for row in rows),
+        )
+        for rows in found.values()
+    )

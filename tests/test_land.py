@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
 import pytest
 
-from landing import DAY, Site, T, activity, activity_end, by, crash, error, event, heartbeat
+from landing import DAY, EXTRAS, FACTS, Site, T, by, event, every_kind
 from outhaul.records import REASONS, RECORD_CLASSES
 
 if TYPE_CHECKING:
@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 META = {"protocol": "native", "sdkName": "kit", "sdkVersion": "1.2"}
-FACTS = {
-    "phoneModel": "P8",
-    "phoneManufacturer": "Acme",
-    "firmwareVersion": "14",
-    "firmwareName": "android",
-    "androidAPILevel": 34,
-    "carrierCountry": "fr",
-    "locale": "fr-FR",
-    "carrierName": "Tel",
-    "networkType": "wifi",
-    "networkSubtype": "LTE",
-    "applicationVersionName": "3.1.0",
-    "applicationVersionCode": 2**53 + 1,
-    "timeZoneOffset": -90,
-    "serviceVersion": "9",
-}
-EXTRAS = {"a": 'x"y\n', "b": [1, 2.5, None, {"c": "é😀"}], "n": 2**53 + 1}
 
 
 @pytest.fixture
@@ -42,58 +25,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     yield site
     site.close()
-
-
-def every_kind(device: str = "d1") -> list[dict[str, Any]]:
-    """At least one record of each kind, of one device."""
-    shared: dict[str, Any] = {"deviceId": device, "timestamp": T}
-    push = {"campaignType": "Poll", "campaignId": "42"}
-    session = {"deviceId": device, "sessionId": "s9"}
-    return [
-        {"kind": "device", **shared, **FACTS, "infoId": "i1", "nativePushEnabled": True},
-        {
-            "kind": "location",
-            **shared,
-            "countrycode": "fr",
-            "region": "Île",
-            "locality": "Paris",
-            "locationId": "l1",
-        },
-        {"kind": "tag", **shared, "id": "t1", "key": "userid", "value": "u1"},
-        {"kind": "tag", **shared, "id": "t2", "key": "plan", "value": None},
-        {"kind": "token", **shared, "id": "k1", "token": "tok", "service": "gcm"},
-        {"kind": "token", **shared, "id": "k2", "token": "old", "service": "adm", "valid": False},
-        activity(device, "a1", T, extras=EXTRAS),
-        event(device, "e1", T + 100, extras=EXTRAS, userId="someone"),
-        activity(device, "a2", T + 5000, "Cart"),
-        error(device, "r1", T + 6000),
-        crash(device, "c1", T + 7000, stackTrace="at x\n" * 1000),
-        heartbeat(device, T + 7500),
-        activity_end(device, T + 8000),
-        {"kind": "job", "deviceId": device, "id": "j1", "startTime": T, "name": "sync", "extras": EXTRAS},
-        event(device, "e2", T + 200, jobId="j1"),
-        {"kind": "jobEnd", "deviceId": device, "jobId": "j1", "timestamp": T + 9000},
-        event(device, "e3", T + 300, standalone=True),
-        {"kind": "sessionStart", **session, "timestamp": T, "networkType": "3g", "locationId": "l1"},
-        {"kind": "sessionEnd", **session, "timestamp": T + 60, "endReason": "timeout"},
-        {
-            "kind": "session",
-            "deviceId": device,
-            "id": "s8",
-            "startTime": T,
-            "endTime": T + 70,
-            "eventCount": 9,
-        },
-        {
-            "kind": "feedback",
-            **shared,
-            "id": "f1",
-            **push,
-            "status": "content-actioned",
-            "answers": {"q": "c"},
-        },
-        {"kind": "feedback", **shared, "id": "f2", **push, "campaignName": "Sale", "status": "pushed"},
-    ]
 
 
 def send_every_kind(site: Site) -> None:
@@ -327,95 +258,6 @@ def test_a_reader_never_sees_half_a_batch(site: Site) -> None:
     assert len(counts) > 1
     versions = [pl.read_delta(str(site.folder("event")), version=v).height for v in range(1, 9)]
     assert versions == [50 * count for count in range(1, 9)]
-
-
-# Once
-
-
-def test_a_record_sent_again_lands_once(site: Site) -> None:
-    once = every_kind()
-    site.send(*once, *once)
-    site.send(*once)
-    site.land()
-    tables = ("activity", "event", "error", "crash", "job", "session", "tag", "token", "feedback")
-    first = {table: site.rows(table) for table in tables}
-    assert [len(rows) for rows in first.values()] == [2, 3, 1, 1, 1, 3, 2, 2, 2]
-    assert by(first["session"], "sessionId").keys() >= {"s8", "s9"}
-    site.batch(*once)
-    site.restart()
-    site.batch(*reversed(once))
-    for number in range(20):
-        site.batch(event("other", f"n{number}", T))
-        if number % 7 == 3:
-            site.restart()
-    site.batch(*once)
-    after = {
-        table: [row for row in site.rows(table) if row["deviceId"] == "d1"]
-        for table in tables
-        if table != "session"
-    }
-    assert after == {table: rows for table, rows in first.items() if table != "session"}
-    for session, rows in _sums(site).items():
-        assert rows == [
-            (row["activityCount"], row["eventCount"], row["errorCount"])
-            for row in first["session"]
-            if row["sessionId"] == session
-        ]
-
-
-def _sums(site: Site) -> dict[str, list[tuple[int, int, int]]]:
-    frame = (
-        site.frame("session")
-        .group_by("sessionId")
-        .agg(pl.col("activityCount", "eventCount", "errorCount").sum())
-    )
-    return {row[0]: [row[1:]] for row in frame.rows()}
-
-
-def test_records_without_an_id_are_told_apart_by_what_they_say(site: Site) -> None:
-    same = {"kind": "event", "deviceId": "d", "timestamp": T, "name": "tap"}
-    site.batch(same, {**same, "extras": {"n": 1}}, {**same, "timestamp": T + 1})
-    site.batch(same, {**same, "extras": {"n": 1}}, {**same, "extras": {"n": 2}})
-    assert len(site.rows("event")) == 4
-
-
-def test_the_same_id_of_another_device_kind_or_app_is_another_record(site: Site) -> None:
-    other = site.ledger.create_app("Other", "ios", 1)
-    site.batch(event("d1", "x", T), event("d2", "x", T), error("d1", "x", T))
-    site.send(event("d1", "x", T), app=other)
-    site.land()
-    assert [row["deviceId"] for row in site.rows("event")] == ["d1", "d2"]
-    assert len(site.rows("error")) == 1
-    assert len(site.rows("event", other)) == 1
-
-
-def test_ids_that_only_look_alike_when_joined_are_different(site: Site) -> None:
-    site.batch(event("a|b", "c", T), event("a", "b|c", T), event("a|b|c", "", T) | {"id": "|"})
-    assert len(site.rows("event")) == 3
-
-
-def test_a_record_is_known_for_a_week_and_then_forgotten(site: Site) -> None:
-    site.batch(event("d", "old", T))
-    site.now += 7 * DAY
-    site.batch(event("d", "old", T), event("d", "between", T))
-    assert len(site.rows("event")) == 2
-    site.now += DAY
-    site.batch(event("d", "later", T))
-    site.batch(event("d", "old", T), event("d", "between", T))
-    assert sorted(row["eventId"] for row in site.rows("event")) == ["between", "later", "old", "old"]
-
-
-def test_the_time_a_record_is_known_is_a_setting(tmp_path: Path) -> None:
-    site = Site(tmp_path, OUTHAUL_DEDUPE_DAYS="1")
-    site.batch(event("d", "x", T))
-    site.now += DAY
-    site.batch(event("d", "x", T))
-    assert len(site.rows("event")) == 1
-    site.now += DAY
-    site.batch(event("d", "y", T))
-    site.batch(event("d", "x", T))
-    assert sorted(row["eventId"] for row in site.rows("event")) == ["x", "x", "y"]
-    site.close()
 
 
 # Set aside

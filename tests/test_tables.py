@@ -10,10 +10,9 @@ import duckdb
 import pytest
 from deltalake import DeltaTable
 
-from landing import DAY, Site, T, event
+from landing import DAY, Site, T, event, every_kind
 from outhaul.schema import TABLES
 from outhaul.tables import Tables
-from test_land import every_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
