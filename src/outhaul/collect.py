@@ -210,9 +210,9 @@ class Collect:
         while message.get("more_body") and size <= self._max_body * _DRAIN_FACTOR:
             message = await receive()
             piece = message.get("body", b"")
+            # Whatever the pieces are cut like, the beginning is kept whole.
+            pieces.append(piece[: max(0, self._max_body - size)])
             size += len(piece)
-            if size <= self._max_body:
-                pieces.append(piece)
         if message["type"] != "http.request":
             return None
         return b"".join(pieces), size <= self._max_body
