@@ -50,6 +50,8 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _check_tls(tls_cert, tls_key)
     data = data.resolve()
+    # What devices sent and what clients are allowed is nobody else's to read.
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     address = Address(host, port, tls_cert, tls_key)
     context = multiprocessing.get_context("spawn")
     ready = context.Event()

@@ -47,13 +47,13 @@ def run(data: Path, config: Config) -> None:
 
 def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     ledger = Ledger(data)
-    landing = threading.Thread(target=_land, args=(data, ledger, config, stopping), name="landing")
-    landing.start()
     exporter = Exporter(
         data, ledger, config, Keyring.open(data, config.secret_key), Destinations(config.destinations), now
     )
     jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
     exporter.sweep()
+    landing = threading.Thread(target=_land, args=(data, ledger, config, stopping), name="landing")
+    landing.start()
     jobs.start()
     while not stopping.wait(_LOOK_S):
         for task in ledger.unfinished_tasks():
