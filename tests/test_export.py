@@ -116,7 +116,7 @@ def test_cut_off_again_and_again_it_comes_to_the_same_bytes(copy, stored, tmp_pa
         left = look(server.data, task_id)
         cut_off.append(left.rows_done if left.files is None else None)
         server.start()
-    assert cut_off[0], "the first attempt had ended before it was cut off"
+    assert any(cut_off), "each attempt had ended before it was cut off"
     task = copy.wait(task_id)
     assert task["state"] == "Succeeded", task
     files = folder_files(out)

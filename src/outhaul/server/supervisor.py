@@ -103,12 +103,12 @@ class _Supervision:
         self._running[name] = process
 
     def _stop(self) -> None:
-        """The front first, so that nothing new comes in while the worker finishes its batch."""
-        for name in self._start:
-            process = self._running[name]
+        """Both at once: what the front still takes in waits in the journal for the next start."""
+        for process in self._running.values():
             if process.is_alive():
                 process.terminate()
-                process.join(_STOP_S)
+        for name, process in self._running.items():
+            process.join(_STOP_S)
             if process.is_alive():
                 log.error("the %s did not stop in %.0f s; killing it, which loses nothing", name, _STOP_S)
                 process.kill()
