@@ -49,10 +49,18 @@ def land(data: Path, clock: Clock, batches: range) -> None:
         )
         at = START + batch * 60_000
         records = [
-            {"kind": "event", "deviceId": f"d{i}", "timestamp": at + i, "name": "tap", "extras": {"batch": batch}}
+            {
+                "kind": "event",
+                "deviceId": f"d{i}",
+                "timestamp": at + i,
+                "name": "tap",
+                "extras": {"batch": batch},
+            }
             for i in range(10)
         ]
-        records.append({"kind": "tag", "deviceId": "d0", "timestamp": at, "key": "batch", "value": str(batch)})
+        records.append(
+            {"kind": "tag", "deviceId": "d0", "timestamp": at, "key": "batch", "value": str(batch)}
+        )
         await journal.append(Header(app_id, "native", clock()), json.dumps(records).encode())
         await journal.roll()
         await journal.close()
