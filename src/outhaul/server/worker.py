@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.05
+_LOOK_S = 0.1
 _FAILED_S = 5.0
 
 
