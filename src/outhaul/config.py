@@ -9,6 +9,7 @@ from outhaul.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 MIB = 1024 * 1024
 
@@ -165,6 +166,18 @@ class Config:
             setattr(self, setting.name, _parse(setting, variable, text) if text else setting.default)
         if self.time_format not in {"ms", "rfc3339"}:
             raise Invalid(f"OUTHAUL_TIME_FORMAT is {self.time_format!r}.", hint="Use ms or rfc3339.")
+
+    def engine(self, memory_limit: int, spill: Path) -> dict[str, str | bool | int | float | list[str]]:
+        """How an engine is set up: bytes it may hold, and the folder that the rest spills into."""
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_limit}B",
+            "temp_directory": str(spill),
+            # Files are read once; keeping them would only take memory from what needs it.
+            "enable_external_file_cache": False,
+        }
+        if self.threads:
+            settings["threads"] = self.threads
+        return settings
 
 
 def _parse(setting: Setting, variable: str, text: str) -> str | int:

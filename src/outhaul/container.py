@@ -26,6 +26,7 @@ from obstore.store import AzureStore
 
 from outhaul import __version__
 from outhaul.address import FORMS, Address, is_plain, is_public, parse, resolve
+from outhaul.durable import sync
 from outhaul.errors import (
     DestinationDenied,
     DestinationError,
@@ -415,12 +416,12 @@ class _Folder:
         try:
             yield temporary
             temporary.chmod(0o644)
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(target)
         finally:
             # It is also left over when both names are links to the same file: rename(2) then does nothing.
             temporary.unlink(missing_ok=True)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def _linked(path: Path, temporary: Path) -> bool:
@@ -446,15 +447,7 @@ def _make_folder(root: Path, folder: Path) -> None:
     ]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
-        _sync(new.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(new.parent)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from outhaul.durable import sync
 from outhaul.errors import Busy, Conflict, Damaged, Invalid, TooLarge
 from outhaul.inflate import Encoding, inflate
 from outhaul.records import Frame
@@ -270,7 +271,7 @@ class _Writer:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         self._path = path
         self._must_close = True
-        _sync(self._directory)
+        sync(self._directory)
         self._must_close = False
 
     def close(self) -> int:
@@ -282,7 +283,7 @@ class _Writer:
                 os.fsync(self._file)
                 if self._path.suffix == ".open":
                     self._path = self._path.rename(self._path.with_suffix(".log"))
-                _sync(self._directory)
+                sync(self._directory)
                 self._number += 1
             else:
                 self._path.unlink(missing_ok=True)
@@ -334,7 +335,7 @@ def _recover(directory: Path) -> int:
             path.rename(path.with_suffix(".log"))
         else:
             path.unlink()
-    _sync(directory)
+    sync(directory)
     known = [*directory.glob("*.log"), *directory.glob("damaged/*")]
     return max((int(path.stem) + 1 for path in known if path.stem.isdecimal()), default=0)
 
@@ -345,7 +346,7 @@ def _keep(torn: bytes, path: Path) -> None:
         file.write(torn)
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
+    sync(path.parent)
 
 
 # Reading
@@ -408,7 +409,7 @@ def preserve(segment: Segment) -> Path:
     kept = _damaged(segment.path.parent) / segment.path.name
     with contextlib.suppress(FileExistsError):
         kept.hardlink_to(segment.path)
-        _sync(kept.parent)
+        sync(kept.parent)
     return kept
 
 
@@ -449,19 +450,10 @@ def _make(directory: Path) -> None:
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        _sync(made.parent)
+        sync(made.parent)
 
 
 def _damaged(directory: Path) -> Path:
     damaged = directory / "damaged"
     damaged.mkdir(exist_ok=True)
     return damaged
-
-
-def _sync(directory: Path) -> None:
-    """Make names in a directory durable: a file's own sync does not promise that (fsync(2))."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,12 +7,12 @@ that no version of the last days reads are deleted.
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from outhaul.durable import sync
 from outhaul.schema import DAY, TABLES
 from outhaul.tables import NewFile, StoredFile, Tables
 
@@ -39,11 +39,7 @@ class Maintainer:
         self._vacuumed = now()
         (data / "land").mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(
-            config={
-                "memory_limit": f"{config.land_memory_limit}B",
-                "temp_directory": str(data / "land" / "spill-maintain"),
-                **({"threads": config.threads} if config.threads else {}),
-            }
+            config=config.engine(config.land_memory_limit, data / "land" / "spill-maintain")
         )
         self._db.execute("SET TimeZone = 'UTC'")
 
@@ -83,9 +79,7 @@ class Maintainer:
             f"COPY (SELECT * FROM {rows} ORDER BY {order}) TO {_quoted(path)} "
             "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440)"
         )
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(path)
         bound = '{0}("{1}")' if lead == "deviceId" else "strftime({0}(\"{1}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"
         found = self._db.execute(
             f"SELECT count(*), {bound.format('min', lead)}, {bound.format('max', lead)} FROM read_parquet({_quoted(path)})"

@@ -103,8 +103,8 @@ class ActivityEnd(InSession, tag="activityEnd", kw_only=True):
     timestamp: Time
 
 
-class Event(InSession, tag="event", kw_only=True):
-    """Something that happened at an instant, in a session, in a job, or in neither."""
+class Instant(InSession, kw_only=True):
+    """Something that happens at an instant, in a session, in a job, or in neither."""
 
     name: Name
     timestamp: Time
@@ -114,15 +114,12 @@ class Event(InSession, tag="event", kw_only=True):
     extras: Extras | None = None
 
 
-class Error(InSession, tag="error", kw_only=True):
-    """Something that went wrong at an instant; like an event otherwise."""
+class Event(Instant, tag="event", kw_only=True):
+    """Something that happened."""
 
-    name: Name
-    timestamp: Time
-    job_id: Id | None = None
-    job_name: Name | None = None
-    activity_name: Name | None = None
-    extras: Extras | None = None
+
+class Error(Instant, tag="error", kw_only=True):
+    """Something that went wrong."""
 
 
 class Job(InSession, tag="job", kw_only=True):

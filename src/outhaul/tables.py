@@ -8,7 +8,6 @@ commit, so that a crash between tables can be told apart from a batch not begun.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path  # noqa: TC003  msgspec resolves it at run time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -19,6 +18,7 @@ from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction
 from msgspec import Struct
 
+from outhaul.durable import sync
 from outhaul.schema import DAY, TABLES, Table
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Tables:
         first = [*log.iterdir(), folder.parent, self._root, self._root.parent] if version <= 1 else []
         newest = [*log.glob(f"{version:020d}.*"), *log.glob("_last_checkpoint")]
         for path in (*newest, *first, log, *{(folder / file.path).parent for file in files}, folder):
-            _sync(path)
+            sync(path)
 
     def files(
         self, app_id: str, table: str, version: int | None = None, days: tuple[str, str] | None = None
@@ -219,11 +219,3 @@ def _added(table: str, file: NewFile, *, data_change: bool) -> AddAction:
         data_change=data_change,
         stats=json.dumps(stats),
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -64,14 +64,7 @@ class Exporter:
         self._now = now
         # The engine makes its own folder to spill into, but not what that is in.
         self._spools.mkdir(parents=True, exist_ok=True)
-        self._db = duckdb.connect(
-            config={
-                "memory_limit": f"{config.memory_limit}B",
-                "temp_directory": str(self._spools / "spill"),
-                "enable_external_file_cache": False,
-                **({"threads": config.threads} if config.threads else {}),
-            }
-        )
+        self._db = duckdb.connect(config=config.engine(config.memory_limit, self._spools / "spill"))
         self._db.execute("SET TimeZone = 'UTC'")
 
     def pin(self, task_id: str) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 from msgspec import Struct
 
+from outhaul.durable import sync
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -72,19 +74,15 @@ class Spool:
         self.mark = Mark(slices, rows, self.bytes)
         self.rows = rows
         partial = self._marks.with_suffix(".tmp")
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(self.mark))
-            file.flush()
-            os.fsync(file.fileno())
+        partial.write_bytes(msgspec.json.encode(self.mark))
+        sync(partial)
         partial.rename(self._marks)
 
     def sync(self) -> None:
         """Make what was written durable, for good: the file is whole, and it is found again."""
         os.fdatasync(self._file.fileno())
         for folder in (self._marks.parent, self._marks.parent.parent):
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            sync(folder)
 
     def sha256(self) -> str:
         """Lower-case hex of everything in the file."""

@@ -8,7 +8,6 @@ same batch is repeated with the same knowledge, and tables that already have it 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ import duckdb
 import numpy as np
 
 from outhaul import journal
+from outhaul.durable import sync
 from outhaul.errors import Conflict
 from outhaul.land import devices, sessions, state
 from outhaul.land.batch import KINDS, Batch
@@ -238,7 +238,8 @@ class Lander:
                 f"TO '{target}' ({_PARQUET})",
                 [app, group_day],
             )
-            _sync(path)
+            # On disk before the commit that names it.
+            sync(path)
             self._files.setdefault((app, name), []).append(
                 NewFile(relative, path.stat().st_size, rows, low, high, self._now(), group_day)
             )
@@ -289,12 +290,7 @@ class Lander:
 
 
 def _open(folder: Path, config: Config) -> duckdb.DuckDBPyConnection:
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{config.land_memory_limit}B",
-        "temp_directory": str(folder / "spill"),
-    }
-    if config.threads:
-        settings["threads"] = config.threads
+    settings = config.engine(config.land_memory_limit, folder / "spill")
     try:
         return duckdb.connect(str(folder / "state.duckdb"), config=settings)
     except duckdb.IOException as error:
@@ -308,10 +304,3 @@ def _bound(function: str, column: str) -> str:
     if column == "deviceId":
         return f'{function}("{column}")'
     return f"strftime({function}(\"{column}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"
-
-
-def _sync(path: Path) -> None:
-    # Parquet files must be on disk before the commit that names them.
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

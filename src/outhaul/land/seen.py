@@ -8,11 +8,12 @@ from an unfinished landing is recognised by its positions and dropped.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import Struct
+
+from outhaul.durable import sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,12 +105,9 @@ class Seen:
         partial = path.with_suffix(".tmp")
         with partial.open("wb") as file:
             np.save(file, keys)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(partial)
         partial.rename(path)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(self._folder)
         return _Run(day, first, last, path)
 
 
