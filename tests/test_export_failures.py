@@ -124,6 +124,15 @@ def test_a_silent_container_holds_up_nobody_else(server, app):
     proven(folder_files(server.out / "other"), task)
 
 
+def test_exports_of_an_app_run_in_the_order_they_were_asked_for(server):
+    app = App(server, "Orderly")
+    folder = server.out / "orderly"
+    asked = [app.create("tags", f"file://{folder}/") for _ in range(8)]
+    ended = [app.wait(task_id) for task_id in asked]
+    assert {task["state"] for task in ended} == {"Succeeded"}
+    assert sorted(ended, key=lambda task: task["dateCompleted"]) == ended
+
+
 @pytest.mark.parametrize("harm", ["gone", "cut short", "overwritten"])
 def test_damaged_tables_deliver_nothing(server, harm):
     """An export is whole or it is not there."""

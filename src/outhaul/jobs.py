@@ -64,7 +64,8 @@ class Jobs:
             "should_retry": _can_help,
         }
 
-        @DBOS.workflow(name="export")
+        # No limit: a server killed a hundred times must still finish its exports.
+        @DBOS.workflow(name="export", max_recovery_attempts=None)
         def run(task_id: str) -> None:
             try:
                 for name, step in steps.items():

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from outhaul.container import Destinations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from outhaul.config import Config
+    from outhaul.wire import Task
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,22 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     landing.start()
     jobs.start()
     while not stopping.wait(_LOOK_S):
-        for task in ledger.unfinished_tasks():
+        for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
             jobs.enqueue(task.id, task.app_id)
     landing.join()
     # Exports under way are taken up again by the next start; waiting for their threads could take hours.
     logging.shutdown()
     os._exit(0)
+
+
+def _due(tasks: list[Task], per_app: int) -> list[Task]:
+    """The oldest few of each app: the queue orders what it holds by whole seconds only, then at random."""
+    due, counts = [], Counter[str]()
+    for task in tasks:
+        counts[task.app_id] += 1
+        if counts[task.app_id] <= max(1, per_app):
+            due.append(task)
+    return due
 
 
 def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event) -> None:
