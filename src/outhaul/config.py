@@ -91,7 +91,7 @@ SETTINGS = (
         256 * MIB,
         "Bytes of an export's file after which it is forced to disk, so that a restart goes on from there.",
     ),
-    Setting("export_concurrency", int, 2, "Exports that run at the same time, all apps together."),
+    Setting("export_concurrency", int, 4, "Exports that run at the same time, all apps together."),
     Setting("export_concurrency_per_app", int, 1, "Exports of one app that run at the same time."),
     Setting("delivery_attempts", int, 4, "How often delivery to a container that does not answer is tried."),
     Setting(

@@ -74,7 +74,9 @@ class Jobs:
                 cause = _cause(error)
                 if not isinstance(cause, OuthaulError):
                     log.exception("task %s failed", task_id, exc_info=cause)
-                DBOS.run_step({"name": "fail"}, fail, task_id, cause)
+                # Until this is said the task, and the rest of its app's, would wait for ever.
+                again: StepOptions = {"name": "fail", "retries_allowed": True, "max_attempts": 100}
+                DBOS.run_step(again, fail, task_id, cause)
 
         self._run = run
 

@@ -54,7 +54,10 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     )
     jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
     exporter.sweep()
-    landing = threading.Thread(target=_land, args=(data, ledger, config, stopping), name="landing")
+    # A daemon: when this thread fails the process must end, so that it is started again whole.
+    landing = threading.Thread(
+        target=_land, args=(data, ledger, config, stopping), name="landing", daemon=True
+    )
     landing.start()
     jobs.start()
     while not stopping.wait(_LOOK_S):
