@@ -379,6 +379,21 @@ def the_npm_client_lists_app_collections(site, raw, ledger):
     ]
 
 
+@check(17)
+def the_npm_client_asks_whether_a_name_is_free(site, raw, ledger):
+    taken, free, wrong = site.npm(
+        ("appCollections.checkNameAvailability", {"name": "shop"}),
+        ("appCollections.checkNameAvailability", {"name": "Fresh"}),
+        ("appCollections.checkNameAvailability", {"name": "a/b"}),
+    )
+    assert taken["value"]["available"] is False
+    assert taken["value"]["unavailabilityReason"]
+    assert free["value"] == {"name": "Fresh", "available": True}
+    assert wrong["value"]["available"] is False
+    path = f"{site.provider}/checkAppCollectionNameAvailability"
+    fails(raw.post(path, params=API, json={}), 400)
+
+
 @check(18)
 def the_npm_client_lists_apps(site, raw, ledger):
     [result] = site.npm(("apps.list", "mobileengagement", "shop"))

@@ -88,6 +88,7 @@ class Door:
             Route("GET", provider, resources.registration, any_version=True),
             Route("POST", f"{provider}/register", resources.registration, any_version=True),
             Route("GET", f"{provider}/appCollections", resources.collections),
+            Route("POST", f"{provider}/checkAppCollectionNameAvailability", resources.check_name),
             Route("GET", f"{provider}/supportedPlatforms", resources.platforms),
             Route("GET", _APPS, resources.apps),
             Route("GET", _TASKS, exports.list),

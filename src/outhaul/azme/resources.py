@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from outhaul.azme.bodies import read_shape
 from outhaul.azme.reply import Reply, json_reply
 from outhaul.azme.shapes import (
+    AppCollectionNameAvailability,
     Resource,
     ResourceListResult,
     Subscription,
@@ -17,7 +19,7 @@ from outhaul.azme.shapes import (
     TenantListResult,
 )
 from outhaul.errors import NotFound
-from outhaul.ledger.ledger import PLATFORMS
+from outhaul.ledger.ledger import PLATFORMS, name_complaint
 
 if TYPE_CHECKING:
     from outhaul.azme.call import Call
@@ -62,6 +64,17 @@ class Resources:
             for path, app in paths.items()
         ]
         return json_reply(200, ResourceListResult(resources))
+
+    async def check_name(self, call: Call) -> Reply:
+        """Whether an app collection could be made under a name; names differ by more than case."""
+        content_type = call.request.headers.get("content-type", "")
+        name = read_shape(await call.request.body(), content_type, AppCollectionNameAvailability).name
+        taken = {app.app_collection.lower() for app in await asyncio.to_thread(self._ledger.apps)}
+        reason = "The name is taken." if name.lower() in taken else name_complaint(name)
+        answer = AppCollectionNameAvailability(
+            name=name, available=reason is None, unavailability_reason=reason
+        )
+        return json_reply(200, answer)
 
     async def apps(self, call: Call) -> Reply:
         resources = [

@@ -54,6 +54,14 @@ class ExportTaskListResult(Struct, kw_only=True, omit_defaults=True, rename="cam
     next_link: str | None = None
 
 
+class AppCollectionNameAvailability(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """Asked with a name, answered with the rest."""
+
+    name: Text
+    available: bool | None = None
+    unavailability_reason: str | None = None
+
+
 class Resource(Struct, kw_only=True, rename="camel"):
     """The envelope of everything that has an address; clients flatten `properties` onto it."""
 

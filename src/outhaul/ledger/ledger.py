@@ -302,12 +302,16 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def name_complaint(name: str) -> str | None:
+    """What is wrong with the name of an app or credential, if anything."""
+    if _NAME.fullmatch(name):
+        return None
+    return "Use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit."
+
+
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise Invalid(
-            f"The name {name[:80]!r} cannot be used.",
-            hint="Use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit.",
-        )
+    if complaint := name_complaint(name):
+        raise Invalid(f"The name {name[:80]!r} cannot be used.", hint=complaint)
 
 
 def _named(row: Any) -> dict[str, Any]:
