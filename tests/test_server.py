@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 
 import httpx2
 import pytest
+import trustme
 
 from asking import App, folder_files, proven, read
 from running import Server, free_port
@@ -126,3 +128,20 @@ def test_a_part_that_dies_is_started_again(running):
     task = app.export("events", f"file://{folder}/", days=DAY)
     _, rows = read(proven(folder_files(folder), task))
     assert sorted(row["name"] for row in rows) == ["after", "before"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_old_and_new_tls_are_spoken(tmp_path, version):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    certificate.private_key_pem.write_to_path(key)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.minimum_version = context.maximum_version = version
+    with Server(tmp_path / "data", tls=(chain, key)) as server:
+        sock = socket.create_connection(("localhost", server.port))
+        with context.wrap_socket(sock, server_hostname="localhost") as wrapped:
+            assert wrapped.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import uvloop
-from granian.constants import Interfaces
+from granian.constants import Interfaces, SSLProtocols
 from granian.server.embed import Server
 
 from outhaul.azme.door import Door
@@ -66,6 +66,8 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
         log_enabled=False,
         ssl_cert=address.tls_cert,
         ssl_key=address.tls_key,
+        # Phones and clients from the old API's days speak nothing newer.
+        ssl_protocol_min=SSLProtocols.tls12,
     )
 
     def started() -> None:
