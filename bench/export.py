@@ -78,11 +78,14 @@ def rival(data: Path, app_id: str, form: str, out: Path, *, ordered: bool) -> No
 def child(arguments: list[str]) -> tuple[float, float]:
     """Wall seconds and peak MiB of one run in a process of its own."""
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, *arguments])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"a run failed: {' '.join(arguments)}")
-    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+    process = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True)
+    return time.perf_counter() - begun, float(process.stdout.split()[-1])
+
+
+def peak_mib() -> float:
+    """This process's own peak, since it was started: getrusage would count its parent's, from before."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def compare(rows: int, rounds: int, forms: list[str]) -> None:
@@ -143,8 +146,10 @@ def main() -> None:
         compare(given.rows, given.rounds, given.formats.split(","))
     elif given.who == "ours":
         ours(Path(given.data), given.app, given.form, Path(given.out))
+        print(peak_mib())
     else:
         rival(Path(given.data), given.app, given.form, Path(given.out), ordered=given.who == "rival")
+        print(peak_mib())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import shutil
 import statistics
@@ -88,12 +87,16 @@ def rival(folder: Path) -> None:
 
 
 def child(arguments: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak MiB of one run in a process of its own."""
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, *arguments])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("a run failed")
-    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+    process = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True)
+    return time.perf_counter() - begun, float(process.stdout.split()[-1])
+
+
+def peak_mib() -> float:
+    """This process's own peak, since it was started: getrusage would count its parent's, from before."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def compare(rows: int, rounds: int) -> None:
@@ -131,8 +134,10 @@ def main() -> None:
         compare(given.rows, given.rounds)
     elif given.command == "ours":
         ours(Path(given.folder), given.rows)
+        print(peak_mib())
     else:
         rival(Path(given.folder))
+        print(peak_mib())
 
 
 if __name__ == "__main__":
