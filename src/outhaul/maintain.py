@@ -14,7 +14,8 @@ import duckdb
 
 from outhaul.durable import sync
 from outhaul.schema import DAY, TABLES
-from outhaul.tables import NewFile, StoredFile, Tables
+from outhaul.sql import quoted
+from outhaul.tables import PARQUET, NewFile, StoredFile, Tables, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,18 +72,13 @@ class Maintainer:
         relative = f"merged-{files[0].path.stem}-{files[-1].path.stem}-{self._now()}.parquet"
         relative = relative if day is None else f"{DAY.name}={day}/{relative}"
         path = self._tables.folder(app_id, name) / relative
-        lead = table.order[0]
-        sources = ", ".join(_quoted(file.path) for file in files)
+        sources = ", ".join(quoted(file.path) for file in files)
         order = ", ".join(f'"{column}"' for column in table.order)
         rows = f"read_parquet([{sources}], hive_partitioning = false)"
-        self._db.execute(
-            f"COPY (SELECT * FROM {rows} ORDER BY {order}) TO {_quoted(path)} "
-            "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440)"
-        )
+        self._db.execute(f"COPY (SELECT * FROM {rows} ORDER BY {order}) TO {quoted(path)} ({PARQUET})")
         sync(path)
-        bound = '{0}("{1}")' if lead == "deviceId" else "strftime({0}(\"{1}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"
         found = self._db.execute(
-            f"SELECT count(*), {bound.format('min', lead)}, {bound.format('max', lead)} FROM read_parquet({_quoted(path)})"
+            f"SELECT count(*), {bounds(table)} FROM read_parquet({quoted(path)})"
         ).fetchone()
         count, low, high = found or (0, "", "")
         if count != sum(file.rows for file in files):
@@ -106,7 +102,3 @@ def _first(files: list[StoredFile]) -> list[StoredFile]:
             break
         chosen.append(file)
     return chosen
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

@@ -35,6 +35,10 @@ _DELTA_TYPES = {
 }
 
 
+PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
+"""How the files of a table are written, as options of the engine's `COPY`: a slice reads few rows in vain."""
+
+
 class NewFile(Struct, frozen=True):
     """A Parquet file written for a table; `low` and `high` bound the first column of its order."""
 
@@ -201,6 +205,14 @@ class Tables:
 
 def _bound(value: datetime | str) -> int | str:
     return value if isinstance(value, str) else round(value.timestamp() * 1000)
+
+
+def bounds(table: Table) -> str:
+    """The least and greatest value of a table's leading column as SQL, in the form that a `NewFile` takes."""
+    column = table.order[0]
+    text = next(c.type for c in table.columns if c.name == column) == "string"
+    form = '{0}("{1}")' if text else "strftime({0}(\"{1}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"
+    return ", ".join(form.format(function, column) for function in ("min", "max"))
 
 
 def _added(table: str, file: NewFile, *, data_change: bool) -> AddAction:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from outhaul.errors import Damaged
 from outhaul.export.relations import FOLDED, SOURCES, relation, source
 from outhaul.schema import EXPORTS
+from outhaul.sql import quoted
 from outhaul.tables import StoredFile, Tables
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _comparable(bound: int | str) -> Any:
 
 def _literal(bound: int | str) -> str:
     if isinstance(bound, str):
-        return "'" + bound.replace("'", "''") + "'"
+        return quoted(bound)
     seconds, rest = divmod(min(bound, _LAST_INSTANT), 1000)
     return f"TIMESTAMPTZ '{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03d}+00'"
 

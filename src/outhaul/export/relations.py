@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from outhaul.records import FEEDBACK_STATUSES
 from outhaul.schema import AREA, INFO, TABLES, Kind
+from outhaul.sql import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ _SQL_TYPES = {
 def source(table: str, files: list[Path]) -> str:
     """A table expression over a table's files; no rows when there are none."""
     if files:
-        names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        names = ", ".join(quoted(path) for path in files)
         return f"read_parquet([{names}], hive_partitioning = false)"
     columns = ", ".join(
         f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in TABLES[table].columns

@@ -17,6 +17,7 @@ from outhaul import journal
 from outhaul.errors import Damaged
 from outhaul.protocols import dialects
 from outhaul.records import RECORD_CLASSES, Frame, Parsed, Record, Reject
+from outhaul.sql import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,11 +168,11 @@ class Batch:
 
     def _read(self, name: str, columns: dict[str, str]) -> str:
         spec = ", ".join(f"'{column}': '{kind}'" for column, kind in columns.items())
-        path = str(self._path(name)).replace("'", "''")
+        path = quoted(self._path(name))
         # maximum_object_size: a reject holds a whole request body as text, escaped.
         size = 6 * self._inflated_limit + 1024 * 1024
         return (
-            f"SELECT * FROM read_json('{path}', format = 'newline_delimited', columns = {{{spec}}}, "
+            f"SELECT * FROM read_json({path}, format = 'newline_delimited', columns = {{{spec}}}, "
             f"maximum_object_size = {size if name == 'Reject' else 16 * 1024 * 1024})"
         )
 

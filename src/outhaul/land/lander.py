@@ -25,7 +25,8 @@ from outhaul.land.rows import ROWS
 from outhaul.land.seen import KEY, Seen
 from outhaul.ledger.ledger import Checkpoint
 from outhaul.schema import DAY, TABLES
-from outhaul.tables import NewFile, Tables
+from outhaul.sql import quoted
+from outhaul.tables import PARQUET, NewFile, Tables, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 # Kinds that may be told twice without harm: only their latest time counts.
 _REPEATABLE = {"heartbeat", "device", "location"}
 _FEW = 4
-_PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
 
 
 class Lander:
@@ -213,9 +213,8 @@ class Lander:
         order = table.order[0]
         day = f"strftime(\"{order}\", '%Y-%m-%d')" if table.partitioned else "NULL::VARCHAR"
         self._db.execute(f"CREATE OR REPLACE TEMP VIEW out_rows AS SELECT *, {day} AS day FROM ({query})")
-        bounds = f"{_bound('min', order)}, {_bound('max', order)}"
         groups = self._db.execute(
-            f"SELECT app, day, count(*), {bounds} FROM out_rows GROUP BY app, day ORDER BY ALL"
+            f"SELECT app, day, count(*), {bounds(table)} FROM out_rows GROUP BY app, day ORDER BY ALL"
         ).fetchall()
         rows_of = "out_rows"
         if len(groups) > _FEW:
@@ -232,10 +231,9 @@ class Lander:
                 relative = f"{DAY.name}={group_day}/{relative}"
             path = self._tables.folder(app, name) / relative
             path.parent.mkdir(parents=True, exist_ok=True)
-            target = str(path).replace("'", "''")
             self._db.execute(
                 f"COPY (SELECT {columns} FROM {rows_of} WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
-                f"TO '{target}' ({_PARQUET})",
+                f"TO {quoted(path)} ({PARQUET})",
                 [app, group_day],
             )
             # On disk before the commit that names it.
@@ -298,9 +296,3 @@ def _open(folder: Path, config: Config) -> duckdb.DuckDBPyConnection:
             f"Another process is landing in {folder}: {error}",
             hint="Run one server per data folder; stop the other one first.",
         ) from error
-
-
-def _bound(function: str, column: str) -> str:
-    if column == "deviceId":
-        return f'{function}("{column}")'
-    return f"strftime({function}(\"{column}\"), '%Y-%m-%dT%H:%M:%S.%gZ')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outhaul.land.batch import FRAME_BITS
 from outhaul.schema import AREA, INFO
 
 _META = 'epoch_ms(r.receivedAt)::TIMESTAMPTZ AS "receivedAt", r.protocol, r.sdkName AS "sdkName", r.sdkVersion AS "sdkVersion"'
@@ -51,7 +52,7 @@ ROWS: dict[str, str] = {
         {_time("p.nextTime", "endTime")}, {_time("f.receivedAt", "receivedAt")}
     FROM path p
     JOIN touched t ON t.app = p.app AND t.deviceId = p.deviceId AND t.sessionId = p.sessionId
-    JOIN frames f ON f.number = t.seq >> 20
+    JOIN frames f ON f.number = t.seq >> {FRAME_BITS}
     WHERE p.seq = -1 AND p.kind = 'activity' AND p.over IS NULL AND p.nextTime IS NOT NULL""",
     "event": _instant("event"),
     "error": _instant("error"),
@@ -85,7 +86,7 @@ ROWS: dict[str, str] = {
         {_time("f.receivedAt", "receivedAt")}, f.protocol, f.sdkName AS "sdkName", f.sdkVersion AS "sdkVersion"
     FROM touched r {_DEVICE}
     JOIN standing s ON s.app = r.app AND s.deviceId = r.deviceId AND s.sessionId = r.sessionId
-    JOIN frames f ON f.number = r.seq >> 20
+    JOIN frames f ON f.number = r.seq >> {FRAME_BITS}
     LEFT JOIN (SELECT app, deviceId, coalesce(sessionId, id) AS sessionId, max(activityCount) AS activityCount,
             max(eventCount) AS eventCount, max(errorCount) AS errorCount, first(networkType ORDER BY seq) AS networkType,
             first(locale ORDER BY seq) AS locale, first(countrycode ORDER BY seq) AS countrycode
@@ -104,7 +105,7 @@ ROWS: dict[str, str] = {
         {", ".join(f'i.{name} AS "{name}"' for name in _INFO)}, {", ".join(f'l.{name} AS "{name}"' for name in _AREA)},
         {_time("f.receivedAt", "receivedAt")}, f.protocol, f.sdkName AS "sdkName", f.sdkVersion AS "sdkVersion"
     FROM present r
-    JOIN frames f ON f.number = r.seq >> 20
+    JOIN frames f ON f.number = r.seq >> {FRAME_BITS}
     LEFT JOIN (SELECT app, deviceId, max(timestamp) AS at,
             {_latest([*_INFO, "nativePushEnabled"])}
             FROM in_device GROUP BY app, deviceId) i ON i.app = r.app AND i.deviceId = r.deviceId
