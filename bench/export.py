@@ -10,13 +10,11 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import duckdb
+from runs import child, peak_mib
 
 from data import START, WEEK, events
 from outhaul.config import Config
@@ -75,19 +73,6 @@ def rival(data: Path, app_id: str, form: str, out: Path, *, ordered: bool) -> No
     )
 
 
-def child(arguments: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak MiB of one run in a process of its own."""
-    begun = time.perf_counter()
-    process = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True)
-    return time.perf_counter() - begun, float(process.stdout.split()[-1])
-
-
-def peak_mib() -> float:
-    """This process's own peak, since it was started: getrusage would count its parent's, from before."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 def compare(rows: int, rounds: int, forms: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="outhaul-bench-"))
     try:
@@ -100,7 +85,7 @@ def compare(rows: int, rounds: int, forms: list[str]) -> None:
                 for who, seconds_seen in times.items():
                     shutil.rmtree(out, ignore_errors=True)
                     out.mkdir()
-                    seconds, peak = child(["run", who, str(data), app_id, form, str(out)])
+                    seconds, peak = child(__file__, ["run", who, str(data), app_id, form, str(out)])
                     seconds_seen.append(seconds)
                     peaks[who] = max(peaks.get(who, 0), peak)
             median = {who: statistics.median(seconds) for who, seconds in times.items()}
@@ -121,7 +106,9 @@ def memory(sizes: list[int]) -> None:
         try:
             _, app_id = events(folder / "data", folder, rows)
             (folder / "out").mkdir()
-            seconds, peak = child(["run", "ours", str(folder / "data"), app_id, "json", str(folder / "out")])
+            seconds, peak = child(
+                __file__, ["run", "ours", str(folder / "data"), app_id, "json", str(folder / "out")]
+            )
             print(f"export {rows:>11,} events json: {seconds:6.2f} s, peak {peak:5.0f} MiB", flush=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

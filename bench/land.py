@@ -13,14 +13,12 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
 import duckdb
+from runs import child, peak_mib
 
 from outhaul.config import Config
 from outhaul.journal import Header, Journal
@@ -86,19 +84,6 @@ def rival(folder: Path) -> None:
     )
 
 
-def child(arguments: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak MiB of one run in a process of its own."""
-    begun = time.perf_counter()
-    process = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True)
-    return time.perf_counter() - begun, float(process.stdout.split()[-1])
-
-
-def peak_mib() -> float:
-    """This process's own peak, since it was started: getrusage would count its parent's, from before."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 def compare(rows: int, rounds: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="outhaul-bench-"))
     try:
@@ -110,10 +95,10 @@ def compare(rows: int, rounds: int) -> None:
         for _ in range(rounds):
             shutil.rmtree(folder / "data", ignore_errors=True)
             shutil.copytree(pristine, folder / "data")
-            seconds, used = child(["ours", str(folder), str(rows)])
+            seconds, used = child(__file__, ["ours", str(folder), str(rows)])
             peak = max(peak, used)
             times["ours"].append(seconds)
-            times["rival"].append(child(["rival", str(folder), str(rows)])[0])
+            times["rival"].append(child(__file__, ["rival", str(folder), str(rows)])[0])
         median = {who: statistics.median(seconds) for who, seconds in times.items()}
         print(
             f"land {rows:,} events: ours {median['ours']:.2f} s ({rows / median['ours']:,.0f}/s, peak {peak:.0f} MiB)"
