@@ -136,3 +136,16 @@ def read(data: bytes, form: str = "JsonBlob") -> tuple[list[str], list[Any]]:
         return [], rows
     header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     return header, [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def as_cell(value: Any) -> str:
+    """A value of a JSON export as the CSV of the same export shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return (
+        json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        if isinstance(value, dict)
+        else str(value)
+    )

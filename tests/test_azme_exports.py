@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from asking import as_cell
 from azme_site import API, Site
 from outhaul.client import Collector
 from running import Server
@@ -161,18 +162,6 @@ def json_and_csv_say_the_same(site, azurite):
             assert set(row) <= set(header)
             assert dict(zip(header, line, strict=True)) == {name: as_cell(row.get(name)) for name in header}
         assert rows or segment == "sessions"
-
-
-def as_cell(value):
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return (
-        json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        if isinstance(value, dict)
-        else str(value)
-    )
 
 
 @check(70)

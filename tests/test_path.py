@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from asking import FORMS, SEGMENTS, App, folder_files, proven, read
+from asking import FORMS, SEGMENTS, App, as_cell, folder_files, proven, read
 from outhaul.schema import EXPORTS
 from running import Server
 
@@ -323,18 +323,6 @@ def columns(segment):
 
 
 KINDS = {kind: {"feedback": "Push"}.get(kind, kind.capitalize()) for kind in EXPORTS}
-
-
-def as_cell(value):
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return (
-        json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        if isinstance(value, dict)
-        else str(value)
-    )
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
