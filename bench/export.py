@@ -45,7 +45,7 @@ def ours(data: Path, app_id: str, form: str, out: Path) -> None:
         )
     )
     for step in exporter.steps:
-        getattr(exporter, step)(task_id)
+        getattr(exporter, step)(task_id, 1)
     task = ledger.task(task_id)
     if task.state != "succeeded":
         raise SystemExit(f"the export {task.state}: {task.error}")

@@ -63,7 +63,7 @@ def carry_out(data: Path, config: Config, task_id: str, kill_at: int) -> int:
     sys.settrace(countdown)
     for name in exporter.steps:
         if name not in done:
-            getattr(exporter, name)(task_id)
+            getattr(exporter, name)(task_id, 1)
             with finished.open("a") as file:
                 file.write(f"{name}\n")
     sys.settrace(None)

@@ -6,6 +6,7 @@ import multiprocessing
 import sqlite3
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -13,8 +14,10 @@ from alembic.migration import MigrationContext
 
 from outhaul.errors import Conflict, Invalid, NotFound
 from outhaul.ledger import tables
+from outhaul.ledger.access import ApiToken, AuditEntry
 from outhaul.ledger.ledger import Checkpoint, Ledger
-from outhaul.wire import ExportRequest, Period, Pin, Task
+from outhaul.ledger.tasks import Chosen, Cursor
+from outhaul.wire import ExportRequest, Failure, Period, Pin, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,19 +76,140 @@ def test_a_secret_is_stored_hashed(tmp_path: Path) -> None:
     assert all(secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_what_has_ended_stays_as_it_is_and_forgets_its_destination(tmp_path: Path) -> None:
+def failure(attempt: int) -> Failure:
+    return Failure(attempt=attempt, at=7, code="destination_denied", message="No.", hint="Ask again.")
+
+
+def test_what_has_ended_stays_as_it_is(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.create_task(task(1))
     pin = Pin({"event": 3}, 5, 100, "ms")
     ledger.update_task("task-1", state="started", pin=pin)
     assert ledger.task("task-1").pin == pin
-    ledger.update_task("task-1", state="failed", error="no")
+    ledger.end_task("task-1", "failed", failure(1))
     ledger.update_task("task-1", state="succeeded")
+    ledger.end_task("task-1", "cancelled", failure(2))
     ended = ledger.task("task-1")
-    assert (ended.state, ended.error, ended.destination) == ("failed", "no", None)
+    assert (ended.state, ended.error, ended.failures) == ("failed", "No. Ask again.", [failure(1)])
     assert ledger.unfinished_tasks() == []
     with pytest.raises(NotFound):
         ledger.task("task-2")
+
+
+def test_a_task_that_succeeded_forgets_its_destination(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.create_task(task(1))
+    ledger.update_task("task-1", state="succeeded")
+    assert ledger.task("task-1").destination is None
+    for change in (ledger.retry_task, lambda known: ledger.cancel_task(known, 9)):
+        with pytest.raises(Conflict):
+            change("task-1")
+    with pytest.raises(Conflict):
+        ledger.move_task("task-1", "sealed", "https://there")
+
+
+def test_a_task_that_failed_is_taken_up_again_while_its_destination_is_kept(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.create_task(task(1))
+    with pytest.raises(Conflict):
+        ledger.retry_task("task-1")
+    ledger.end_task("task-1", "failed", failure(1))
+    again = ledger.retry_task("task-1")
+    assert (again.state, again.attempt, again.error, again.failures) == ("queued", 2, None, [failure(1)])
+    ledger.end_task("task-1", "failed", failure(2))
+    assert ledger.forget_destinations(7) == []
+    assert ledger.forget_destinations(8) == ["task-1"]
+    with pytest.raises(Conflict) as refused:
+        ledger.retry_task("task-1")
+    assert refused.value.code == "destination_forgotten"
+    moved = ledger.move_task("task-1", "sealed", "https://there")
+    assert (moved.state, moved.attempt, moved.destination) == ("queued", 3, "sealed")
+
+
+def test_new_credentials_go_on_where_delivery_was_but_a_new_place_begins_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.create_task(task(1))
+    ledger.update_task("task-1", state="started", destination_shown="https://here", parts_delivered=3)
+    assert ledger.move_task("task-1", "new", "https://here").parts_delivered == 3
+    assert ledger.move_task("task-1", "new", "https://there").parts_delivered == 0
+
+
+def test_cancelling_is_at_once_while_queued_and_a_wish_once_started(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.create_task(task(1))
+    ledger.create_task(task(2))
+    assert ledger.cancel_task("task-1", 5).state == "cancelled"
+    assert ledger.cancel_task("task-1", 6).completed_at == 5
+    ledger.update_task("task-2", state="started")
+    wished = ledger.cancel_task("task-2", 5)
+    assert (wished.state, wished.cancelling) == ("started", True)
+    ledger.end_task("task-2", "cancelled", failure(1))
+    assert ledger.task("task-2").state == "cancelled"
+
+
+def test_the_same_idempotency_key_is_the_same_task(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    asked = task(1)
+    asked.created_by, asked.idempotency_key, asked.idempotency_hash = "token:a", "key", "hash"
+    assert ledger.create_task(asked).id == "task-1"
+    again = msgspec.structs.replace(asked, id="task-2")
+    assert ledger.create_task(again).id == "task-1"
+    with pytest.raises(Conflict):
+        ledger.create_task(msgspec.structs.replace(again, idempotency_hash="other"))
+    assert ledger.create_task(msgspec.structs.replace(again, created_by="token:b")).id == "task-2"
+
+
+def test_the_newest_tasks_come_in_pages_and_can_be_chosen(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for number in range(5):
+        ledger.create_task(task(number))
+    ledger.create_task(task(9, app_id="ios000001"))
+    everything = [one.id for one in ledger.newest_tasks(Chosen(), 10)]
+    paged, after = [], None
+    while page := ledger.newest_tasks(Chosen(), 2, after):
+        paged += [one.id for one in page]
+        after = Cursor(page[-1].created_at, page[-1].id)
+    assert paged == everything
+    assert len(everything) == 6
+    assert [one.id for one in ledger.newest_tasks(Chosen(app_id="ios000001"), 10)] == ["task-9"]
+    assert ledger.count_tasks(Chosen(kind="event", state="queued")) == 6
+    assert ledger.count_tasks(Chosen(kind="job")) == 0
+
+
+def test_a_token_is_good_until_it_is_rotated_revoked_or_runs_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    token = ApiToken(
+        token_id="t1",
+        name="ci",
+        app_id=None,
+        scopes=["exports:read"],
+        secret_hash="h1",
+        created_at=1,
+        created_by="operator",
+        expires_at=100,
+    )
+    ledger.create_token(token)
+    assert ledger.token_of("h1") == token
+    assert token.usable("h1", 99)
+    assert not token.usable("h1", 100)
+    rotated = ledger.update_token("t1", secret_hash="h2", previous_hash="h1", previous_until=50)
+    assert rotated.usable("h2", 60)
+    assert rotated.usable("h1", 49)
+    assert not rotated.usable("h1", 50)
+    assert ledger.token_of("h1") == rotated
+    assert not ledger.update_token("t1", revoked_at=10).usable("h2", 20)
+    assert ledger.token_of("h3") is None
+
+
+def test_the_audit_log_is_read_from_its_end(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record(
+        [AuditEntry(at=n, actor="operator", action="export.create", target=f"t{n}") for n in range(5)]
+    )
+    newest = ledger.audit(2)
+    assert [entry.target for entry in newest] == ["t4", "t3"]
+    assert [entry.target for entry in ledger.audit(9, before=newest[-1].id)] == ["t2", "t1", "t0"]
+    assert ledger.audit(9, app_id="web000001") == []
 
 
 def test_lists_are_sorted_and_paged(tmp_path: Path) -> None:

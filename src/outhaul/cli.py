@@ -17,14 +17,13 @@ from outhaul import __version__, config
 from outhaul.client import Collector
 from outhaul.errors import Invalid, NotFound, OuthaulError
 from outhaul.records import REASONS
-from outhaul.wire import Platform, Role, Task
+from outhaul.wire import ENDED, Platform, Role, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
 _POLL_S = 0.3
-_ENDED = ("succeeded", "failed")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 data_option = click.option(
@@ -282,7 +281,7 @@ def watch_export(task: str, data: Path, as_json: bool) -> int:
     with _ledger(data) as ledger:
         shown = _progress(ledger.task(task))
         last = ""
-        while shown["state"] not in _ENDED:
+        while shown["state"] not in ENDED:
             if not as_json:
                 last = _redraw(_line(shown), last)
             time.sleep(_POLL_S)

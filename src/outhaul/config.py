@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from outhaul.wire import TimeFormat
+
 MIB = 1024 * 1024
 
 
@@ -115,6 +117,59 @@ SETTINGS = (
         168,
         "Hours for which files merged away stay, for exports that have pinned them.",
     ),
+    Setting(
+        "keep_failed_hours",
+        int,
+        72,
+        "Hours for which an export that failed or was cancelled can be taken up again where it stopped.",
+    ),
+    Setting(
+        "download_hours",
+        int,
+        72,
+        "Hours for which the files of exports without a destination are kept to be fetched.",
+    ),
+    Setting("download_link_s", int, 900, "Seconds a link to such a file is valid."),
+    Setting(
+        "rate_per_minute",
+        int,
+        600,
+        "Requests a minute that one credential or token may make of `/api/v1`; 0 for no limit.",
+    ),
+    Setting(
+        "exports_unfinished",
+        int,
+        100,
+        "Exports of one credential or token that may be unfinished; 0 for no limit.",
+    ),
+    Setting(
+        "exports_per_day",
+        int,
+        1000,
+        "Exports that one credential or token may ask for in 24 hours; 0 for no limit.",
+    ),
+    Setting(
+        "oidc_issuer",
+        str,
+        "",
+        "Issuer of an OpenID provider whose access tokens `/api/v1` takes, such as "
+        "`https://login.microsoftonline.com/TENANT/v2.0`. Empty: none.",
+    ),
+    Setting("oidc_audience", str, "", "The audience that such a token must be for."),
+    Setting(
+        "oidc_jwks_url",
+        str,
+        "",
+        "Where that provider's signing keys are. Empty: as its `/.well-known/openid-configuration` says.",
+    ),
+    Setting("oidc_roles_claim", str, "roles", "The claim that holds a bearer's roles, or its only role."),
+    Setting(
+        "oidc_roles",
+        str,
+        "",
+        "Comma-separated pairs of a value of that claim and a role here, such as "
+        "`Outhaul.Admin=owner,Outhaul.Export=contributor`. A value without a pair gives nothing.",
+    ),
     Setting("dedupe_days", int, 7, "Days for which a record sent again is recognised."),
     Setting(
         "time_format",
@@ -156,8 +211,19 @@ class Config:
     session_timeout_s: int
     compact_files: int
     keep_versions_hours: int
+    keep_failed_hours: int
+    download_hours: int
+    download_link_s: int
+    rate_per_minute: int
+    exports_unfinished: int
+    exports_per_day: int
+    oidc_issuer: str
+    oidc_audience: str
+    oidc_jwks_url: str
+    oidc_roles_claim: str
+    oidc_roles: str
     dedupe_days: int
-    time_format: str
+    time_format: TimeFormat
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         for setting in SETTINGS:

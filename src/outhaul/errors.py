@@ -7,7 +7,8 @@
       x NotFound           there is no such thing (404)
       x Conflict           it exists already, or is in use (409)
       x TooLarge           over a documented limit (413)
-      x Busy               not now: come back later (429/503)
+      x Busy               not now: come back later (503)
+        + TooMany                 over a rate limit or a quota: later it is allowed (429)
       x DestinationError   an export's container would not take the file
         + DestinationRefused      we may not write there: address not allowed by the operator
         + DestinationDenied       the container refused the credentials
@@ -15,6 +16,8 @@
         + DestinationUnreachable  it did not answer; the only one that a retry can help
       x ExportMismatch     the rows written are not the rows planned: never delivered
       x Damaged            data at rest does not read back as it was written
+      x Cancelled          somebody asked for it to be stopped
+      x ExportFailed       an export that was waited for ended without success
 
 Every error carries a ``code`` that never changes, a message that says what happened to what, and a
 ``hint`` that says what to do. None of the three ever holds a secret.
@@ -81,6 +84,16 @@ class Busy(OuthaulError):
     code = "busy"
 
 
+class TooMany(Busy):
+    """Over a rate limit or a quota; `retry_after_s` says in how many seconds it may be tried again."""
+
+    code = "too_many"
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_after_s = retry_after_s
+
+
 class DestinationError(OuthaulError):
     """An export's container would not take the file."""
 
@@ -121,3 +134,15 @@ class Damaged(OuthaulError):
     """Data at rest does not read back as it was written."""
 
     code = "damaged"
+
+
+class Cancelled(OuthaulError):
+    """Somebody asked for it to be stopped."""
+
+    code = "cancelled"
+
+
+class ExportFailed(OuthaulError):
+    """An export that was waited for ended without success; its code is that of the failure."""
+
+    code = "export_failed"

@@ -1,7 +1,7 @@
 """Durable execution: tasks are worked through step by step, and taken up where they stopped. The only dbos import.
 
-A task is a workflow named by its id on one queue, partitioned by app so that no app can hold up the others. A
-finished step is never repeated; one that was under way when the process died is, which its room allows for.
+An attempt at a task is a workflow on one queue, partitioned by app so that no app can hold up the others. A finished
+step is never repeated; one that was under way when the process died is, which its room allows for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outhaul.config import Config
+    from outhaul.wire import Task
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +33,19 @@ class Jobs:
     """Runs tasks on threads of this process; one per data folder.
 
     Args:
-        steps: what a task consists of, each a function of the task's id, by name and in order.
-        fail: called instead of the steps that are left when one raises, with the error.
+        steps: what a task consists of, each a function of the task's id and the attempt's number, by name and in order.
+        fail: called instead of the steps that are left when one raises, with the error as well.
     """
 
     def __init__(
         self,
         folder: Path,
         config: Config,
-        steps: dict[str, Callable[[str], None]],
-        fail: Callable[[str, Exception], None],
+        steps: dict[str, Callable[[str, int], None]],
+        fail: Callable[[str, int, Exception], None],
     ) -> None:
         self._config = config
-        self._enqueued: set[str] = set()
+        self._enqueued: set[tuple[str, int]] = set()
         settings: DBOSConfig = {
             "name": "outhaul",
             "system_database_url": f"sqlite:///{folder / 'jobs.db'}",
@@ -66,17 +67,17 @@ class Jobs:
 
         # No limit: a server killed a hundred times must still finish its exports.
         @DBOS.workflow(name="export", max_recovery_attempts=None)
-        def run(task_id: str) -> None:
+        def run(task_id: str, attempt: int) -> None:
             try:
                 for name, step in steps.items():
-                    DBOS.run_step({**options, "name": name}, step, task_id)
+                    DBOS.run_step({**options, "name": name}, step, task_id, attempt)
             except Exception as error:
                 cause = _cause(error)
                 if not isinstance(cause, OuthaulError):
                     log.exception("task %s failed", task_id, exc_info=cause)
                 # Until this is said the task, and the rest of its app's, would wait for ever.
                 again: StepOptions = {"name": "fail", "retries_allowed": True, "max_attempts": 100}
-                DBOS.run_step(again, fail, task_id, cause)
+                DBOS.run_step(again, fail, task_id, attempt, cause)
 
         self._run = run
 
@@ -91,13 +92,14 @@ class Jobs:
             on_conflict="always_update",
         )
 
-    def enqueue(self, task_id: str, app_id: str) -> None:
-        """Have a task worked on; asking twice is the same as asking once."""
-        if task_id in self._enqueued:
+    def enqueue(self, task: Task) -> None:
+        """Have an attempt at a task made; asking twice is the same as asking once."""
+        known = (task.id, task.attempt)
+        if known in self._enqueued:
             return
-        with SetWorkflowID(task_id), SetEnqueueOptions(queue_partition_key=app_id):
-            DBOS.enqueue_workflow(_QUEUE, self._run, task_id)
-        self._enqueued.add(task_id)
+        with SetWorkflowID(f"{task.id}.{task.attempt}"), SetEnqueueOptions(queue_partition_key=task.app_id):
+            DBOS.enqueue_workflow(_QUEUE, self._run, task.id, task.attempt)
+        self._enqueued.add(known)
 
 
 def _can_help(error: BaseException) -> bool:

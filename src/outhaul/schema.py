@@ -33,11 +33,14 @@ class Table(NamedTuple):
 
 
 class Export(NamedTuple):
+    """A kind of export. `columns` are in every file unless others are chosen; `more` can be chosen as well."""
+
     kind: Kind
     columns: tuple[Column, ...]
     order: tuple[str, ...]
     dated: bool
     help: str
+    more: tuple[Column, ...] = ()
 
 
 DAY = Column("day", "string", "UTC day of the row's time, `YYYY-MM-DD`; the partition", required=True)
@@ -321,6 +324,7 @@ EXPORTS: dict[str, Export] = {
             ("startTime", "deviceId", "activityId"),
             dated=True,
             help="Screens users were on, one row each",
+            more=_META,
         ),
         Export(
             "event",
@@ -328,6 +332,7 @@ EXPORTS: dict[str, Export] = {
             ("timestamp", "deviceId", "eventId"),
             dated=True,
             help="Events, one row each",
+            more=_META,
         ),
         Export(
             "job",
@@ -335,6 +340,7 @@ EXPORTS: dict[str, Export] = {
             ("startTime", "deviceId", "jobId"),
             dated=True,
             help="Jobs, one row each",
+            more=_META,
         ),
         Export(
             "error",
@@ -342,6 +348,7 @@ EXPORTS: dict[str, Export] = {
             ("timestamp", "deviceId", "errorId"),
             dated=True,
             help="Errors, one row each",
+            more=_META,
         ),
         Export(
             "crash",
@@ -349,6 +356,7 @@ EXPORTS: dict[str, Export] = {
             ("timestamp", "deviceId", "crashId"),
             dated=True,
             help="Crashes, one row each",
+            more=_META,
         ),
         Export(
             "session",
@@ -375,6 +383,7 @@ EXPORTS: dict[str, Export] = {
             ("startTime", "deviceId", "sessionId"),
             dated=True,
             help="Sessions, one row each",
+            more=(_RECEIVED,),
         ),
         Export(
             "tag",

@@ -5,23 +5,48 @@ Times are ms since 1970 UTC. Everything encodes to camelCase JSON.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
 
-Format = Literal["json", "csv"]
+Format = Literal["json", "jsonl", "csv", "parquet"]
+Compression = Literal["none", "gzip", "zstd", "snappy", "lz4"]
+TimeFormat = Literal["ms", "rfc3339"]
+PeriodBy = Literal["timestamp", "receivedAt"]
 Role = Literal["owner", "contributor", "reader"]
 Platform = Literal["android", "ios", "windows", "windowsPhone", "web"]
-TaskState = Literal["queued", "started", "succeeded", "failed"]
+TaskState = Literal["queued", "started", "succeeded", "failed", "cancelled"]
+ENDED: tuple[TaskState, ...] = ("succeeded", "failed", "cancelled")
+Phase = Literal["waiting", "counting", "writing", "delivering", "proving"]
+Scope = Literal[
+    "exports:read",
+    "exports:write",
+    "data:read",
+    "data:write",
+    "apps:read",
+    "apps:write",
+    "tokens:read",
+    "tokens:write",
+    "audit:read",
+]
+
+READS: tuple[Scope, ...] = ("exports:read", "data:read", "apps:read", "tokens:read")
+ROLE_SCOPES: dict[Role, tuple[Scope, ...]] = {
+    "reader": READS,
+    "contributor": (*READS, "exports:write", "data:write"),
+    "owner": (*READS, "exports:write", "data:write", "apps:write", "tokens:write", "audit:read"),
+}
+"""What each role may do, as scopes of tokens."""
 
 
-class Period(Struct, frozen=True, rename="camel"):
-    """A half-open interval of event time: `start` is in it, `end` is not."""
+class Period(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A half-open interval: `start` is in it, `end` is not; of event time, or of the time of arrival."""
 
     start: int
     end: int
+    by: PeriodBy = "timestamp"
 
 
 class Campaigns(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -32,13 +57,86 @@ class Campaigns(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
     window: Period | None = None
 
 
+Scalar = str | int | float | bool
+
+
+class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One condition on a column, or several joined: exactly one of `and`, `or`, `not` and `column`.
+
+    A column goes with exactly one comparison. A value that is missing fails every comparison except `null` and `ne`.
+    """
+
+    all_of: list[Filter] | None = field(default=None, name="and")
+    any_of: list[Filter] | None = field(default=None, name="or")
+    negated: Filter | None = field(default=None, name="not")
+    column: str | None = None
+    eq: Scalar | None = None
+    ne: Scalar | None = None
+    lt: Scalar | None = None
+    le: Scalar | None = None
+    gt: Scalar | None = None
+    ge: Scalar | None = None
+    one_of: list[Scalar] | None = field(default=None, name="in")
+    prefix: str | None = None
+    null: bool | None = None
+
+
+class Truncate(Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep the first so many characters of a text, or a time down to the unit."""
+
+    truncate: int | Literal["minute", "hour", "day"]
+
+
+Mask = Literal["drop", "hash"] | Truncate
+"""`drop` leaves the column out, `hash` replaces a text by its HMAC-SHA256 under the app's key, in lower-case hex."""
+
+
 class ExportRequest(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """What to export, and how it is written down."""
+    """What to export, and how it is written down.
+
+    `columns` of None are those that every export of the kind has. `max_file_bytes` of None is one file. `day_path`
+    puts the files of each UTC day of event time into a folder `day=YYYY-MM-DD`. `time_format` of None is the server's.
+    """
 
     kind: Kind
     format: Format
     period: Period | None = None
     campaigns: Campaigns | None = None
+    compression: Compression = "none"
+    columns: list[str] | None = None
+    where: Filter | None = None
+    mask: dict[str, Mask] | None = None
+    max_file_bytes: int | None = None
+    day_path: bool = False
+    time_format: TimeFormat | None = None
+
+
+class Destination(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", forbid_unknown_fields=True
+):
+    """Where files go, with what it takes to write there; never shown whole once it was taken.
+
+    `url` is an Azure container (`https://ACCOUNT.blob.core.windows.net/CONTAINER?SAS`, the token in it or in
+    `sas_token`), `s3://BUCKET/PREFIX` with keys and a region (and an `endpoint` unless it is Amazon's),
+    `gs://BUCKET/PREFIX` with a service account's JSON, `file:///FOLDER/`, or `download:` for files that the server
+    keeps to be fetched.
+    """
+
+    url: str
+    sas_token: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    service_account: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return "Destination(…)"
+
+
+DOWNLOAD = "download:"
+"""The URL of the destination that is the server itself: files are kept there to be fetched."""
 
 
 class Pin(Struct, frozen=True, rename="camel"):
@@ -50,7 +148,7 @@ class Pin(Struct, frozen=True, rename="camel"):
     versions: dict[str, int]
     at: int
     slice_rows: int
-    time_format: str
+    time_format: TimeFormat
 
 
 class FileEntry(Struct, frozen=True, rename="camel"):
@@ -81,10 +179,13 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
     app_id: str
     export_type: str
     format: str
+    compression: str
     time_format: str
     schema: list[ColumnEntry]
     period: dict[str, str] | None
     campaigns: Campaigns | None
+    where: Filter | None
+    mask: dict[str, Mask] | None
     table_versions: dict[str, int]
     pinned_at: str
     rows: int
@@ -92,8 +193,25 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
     files: list[FileEntry]
 
 
+class Failure(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How one attempt at a task ended without success. `attempt` counts from 1."""
+
+    attempt: int
+    at: int
+    code: str
+    message: str
+    hint: str
+
+
 class Task(Struct, kw_only=True, rename="camel"):
-    """One export asked for. `destination` is encrypted, and gone once the task has ended."""
+    """One export asked for.
+
+    `destination` is encrypted, and gone once the task has succeeded, or ended otherwise so long ago that it is no longer
+    taken up; `destination_shown` is what of it may be seen. `error` is set while the last attempt failed, `failures`
+    holds every attempt that did. `attempt` goes up when a task that has ended is taken up again. A task that was asked
+    to stop while it runs has `cancelling` set until it has stopped. `parts_done` are files written, `parts_delivered`
+    those of them that are in the container. `expires_at` is when files that the server keeps are removed.
+    """
 
     id: str
     app_id: str
@@ -102,11 +220,24 @@ class Task(Struct, kw_only=True, rename="camel"):
     state: TaskState
     created_at: int
     mark: int
+    destination_shown: str = ""
+    created_by: str = ""
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
     description: str | None = None
+    started_at: int | None = None
     completed_at: int | None = None
+    expires_at: int | None = None
+    attempt: int = 1
+    cancelling: bool = False
+    phase: Phase = "waiting"
     error: str | None = None
+    failures: list[Failure] = []
     pin: Pin | None = None
     rows_planned: int | None = None
     rows_done: int = 0
     bytes_done: int = 0
+    bytes_delivered: int = 0
+    parts_done: int = 0
+    parts_delivered: int = 0
     files: list[FileEntry] | None = None

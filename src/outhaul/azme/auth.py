@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outhaul.keys import Claims, Keyring
-    from outhaul.ledger.ledger import Credential, Installation, Ledger
+    from outhaul.ledger.access import Credential
+    from outhaul.ledger.ledger import Installation, Ledger
 
 RECHECK_MS = 5000
 """A credential that was deleted, or given another role, is noticed after this time at most."""

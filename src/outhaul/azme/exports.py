@@ -84,6 +84,8 @@ _ORDERS = {
     "taskStatus": "state",
 }
 _BOOLEANS = {"true": True, "false": False}
+_STATES = {"cancelled": "Failed"}
+"""How the old API says what it has no word for."""
 
 
 class Exports:
@@ -221,9 +223,9 @@ def _result(task: Task) -> ExportTaskResult:
     return ExportTaskResult(
         id=task.id,
         description=task.description,
-        state=task.state.capitalize(),
+        state=_STATES.get(task.state, task.state.capitalize()),
         date_created=format_instant(task.created_at),
         date_completed=None if task.completed_at is None else format_instant(task.completed_at),
         export_type=EXPORT_TYPES[task.request.kind],
-        error_details=task.error,
+        error_details="The export was cancelled." if task.state == "cancelled" else task.error,
     )

@@ -19,7 +19,8 @@ from outhaul.azme.shapes import (
     TenantListResult,
 )
 from outhaul.errors import NotFound
-from outhaul.ledger.ledger import PLATFORMS, name_complaint
+from outhaul.ledger.ledger import PLATFORMS
+from outhaul.ledger.store import name_complaint
 
 if TYPE_CHECKING:
     from outhaul.azme.call import Call

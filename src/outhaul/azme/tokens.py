@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from outhaul.azme.request import Request
     from outhaul.config import Config
-    from outhaul.ledger.ledger import Credential, Installation, Ledger
+    from outhaul.ledger.access import Credential
+    from outhaul.ledger.ledger import Installation, Ledger
 
 RESOURCES = ("https://management.core.windows.net", "https://management.azure.com")
 """What clients of the old API ask a token for, besides this server itself; a slash may follow."""

@@ -22,7 +22,7 @@ from outhaul.export.render import rendered
 from outhaul.export.spool import Spool
 from outhaul.formats import Writing, writing
 from outhaul.schema import EXPORT_TYPES, EXPORTS
-from outhaul.wire import ColumnEntry, FileEntry, Manifest, Pin, Task
+from outhaul.wire import ColumnEntry, Failure, FileEntry, Manifest, Pin, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ class Exporter:
         self._db = duckdb.connect(config=config.engine(config.memory_limit, self._spools / "spill"))
         self._db.execute("SET TimeZone = 'UTC'")
 
-    def pin(self, task_id: str) -> None:
+    def pin(self, task_id: str, attempt: int) -> None:
         """Wait until everything acknowledged before the task was created has landed, then choose what to read."""
         task = self._ledger.task(task_id)
         if task.pin is not None:
@@ -82,7 +82,7 @@ class Exporter:
         )
         self._ledger.update_task(task_id, state="started", pin=pin)
 
-    def write(self, task_id: str) -> None:
+    def write(self, task_id: str, attempt: int) -> None:
         """Make the file on our disk, or the rest of it.
 
         Raises:
@@ -130,7 +130,7 @@ class Exporter:
             spool.sync()
         self._ledger.update_task(task.id, files=[entry], rows_done=rows, bytes_done=entry.bytes)
 
-    def deliver(self, task_id: str) -> None:
+    def deliver(self, task_id: str, attempt: int) -> None:
         """Put the file into the asker's container.
 
         Raises:
@@ -140,7 +140,7 @@ class Exporter:
         entry = _written(task)
         self._container(task).put_file(entry.name, self._folder(task) / entry.name, entry.content_type)
 
-    def prove(self, task_id: str) -> None:
+    def prove(self, task_id: str, attempt: int) -> None:
         """Write the manifest, last of all, and say that the task succeeded."""
         task = self._ledger.task(task_id)
         if task.state == "succeeded":
@@ -152,14 +152,17 @@ class Exporter:
         self._ledger.update_task(task_id, state="succeeded", completed_at=self._now())
         self._clear(task)
 
-    def fail(self, task_id: str, error: Exception) -> None:
+    def fail(self, task_id: str, attempt: int, error: Exception) -> None:
         """Say that the task failed, and why, in words for the one who asked."""
-        reason = (
-            str(error)
+        told = (
+            error
             if isinstance(error, OuthaulError)
-            else "An internal error; the server's log says more."
+            else OuthaulError("An internal error.", hint="The server's log says more.")
         )
-        self._ledger.update_task(task_id, state="failed", error=reason, completed_at=self._now())
+        failure = Failure(
+            attempt=attempt, at=self._now(), code=told.code, message=told.message, hint=told.hint
+        )
+        self._ledger.end_task(task_id, "failed", failure)
         self._clear(self._ledger.task(task_id))
 
     def sweep(self) -> None:
@@ -201,6 +204,9 @@ class Exporter:
             app_id=task.app_id,
             export_type=EXPORT_TYPES[task.request.kind],
             format=task.request.format,
+            compression=task.request.compression,
+            where=task.request.where,
+            mask=task.request.mask,
             time_format=pin.time_format,
             schema=[ColumnEntry(c.name, c.type, not c.required) for c in export.columns],
             period={"start": _rfc3339(period.start), "end": _rfc3339(period.end)} if period else None,

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -57,6 +69,50 @@ tasks = Table(
     Column("rows_done", BigInteger, nullable=False, default=0),
     Column("bytes_done", BigInteger, nullable=False, default=0),
     Column("files", JSON),
+    Column("destination_shown", Text, nullable=False, default=""),
+    Column("created_by", String(160), nullable=False, default=""),
+    Column("idempotency_key", String(255)),
+    Column("idempotency_hash", String(64)),
+    Column("started_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("cancelling", Boolean, nullable=False, default=False),
+    Column("phase", String(16), nullable=False, default="waiting"),
+    Column("failures", JSON, nullable=False, default=list),
+    Column("bytes_delivered", BigInteger, nullable=False, default=0),
+    Column("parts_done", Integer, nullable=False, default=0),
+    Column("parts_delivered", Integer, nullable=False, default=0),
+    Index("uq_tasks_idempotency", "created_by", "idempotency_key", unique=True),
+    Index("ix_tasks_created", "created_at", "id"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", String(36), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("app_id", String(16)),
+    Column("scopes", JSON, nullable=False),
+    Column("secret_hash", String(64), nullable=False, unique=True),
+    Column("previous_hash", String(64), index=True),
+    Column("previous_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(160), nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("actor", String(160), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", String(255), nullable=False),
+    Column("app_id", String(16)),
+    Column("request_id", String(64)),
 )
 
 checkpoints = Table(

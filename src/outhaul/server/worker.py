@@ -62,7 +62,7 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     jobs.start()
     while not stopping.wait(_LOOK_S):
         for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
-            jobs.enqueue(task.id, task.app_id)
+            jobs.enqueue(task)
     landing.join()
     # Exports under way are taken up again by the next start; waiting for their threads could take hours.
     logging.shutdown()

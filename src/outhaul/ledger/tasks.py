@@ -1,0 +1,246 @@
+"""Export tasks: asked for, worked on, stopped, taken up again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from outhaul.errors import Conflict, NotFound
+from outhaul.ledger.store import Store, to_row, to_struct
+from outhaul.ledger.tables import tasks
+from outhaul.wire import ENDED, Failure, Task, TaskState
+
+if TYPE_CHECKING:
+    from outhaul.schema import Kind
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """Where a page of a list ended: the time and id of its last entry."""
+
+    at: int
+    id: str
+
+
+class Chosen(Struct, frozen=True, kw_only=True):
+    """Which tasks of a list: None does not choose. Times are ms; `since` is in, `until` is not."""
+
+    app_id: str | None = None
+    state: TaskState | None = None
+    kind: Kind | None = None
+    created_by: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+class Tasks(Store):
+    def create_task(self, task: Task) -> Task:
+        """Record a task; asked again with the same idempotency key, the one that is there.
+
+        Raises:
+            Conflict: the key was used for another request.
+        """
+        with self._write() as connection:
+            if task.idempotency_key is not None:
+                same = sa.select(tasks).where(
+                    tasks.c.created_by == task.created_by, tasks.c.idempotency_key == task.idempotency_key
+                )
+                row = connection.execute(same).mappings().first()
+                if row is not None and row["idempotency_hash"] != task.idempotency_hash:
+                    raise Conflict(
+                        f"The idempotency key was used for another export, {row['id']}.",
+                        hint="Use a new key for each new request.",
+                        code="idempotency_key_used",
+                    )
+                if row is not None:
+                    return to_struct(row, Task)
+            connection.execute(sa.insert(tasks).values(to_row(task)))
+        return task
+
+    def task(self, task_id: str) -> Task:
+        """One task.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        rows = self._read(sa.select(tasks).where(tasks.c.id == task_id))
+        if not rows:
+            raise _missing(task_id)
+        return to_struct(rows[0], Task)
+
+    def tasks(
+        self,
+        app_id: str | None = None,
+        *,
+        order: str = "id",
+        descending: bool = False,
+        skip: int = 0,
+        top: int | None = None,
+        exclude_kind: Kind | None = None,
+    ) -> list[Task]:
+        """Tasks, sorted by one of a task's fields and then its id; all kinds of export but one, if given."""
+        column = tasks.c[order]
+        statement = sa.select(tasks).order_by(column.desc() if descending else column.asc(), tasks.c.id)
+        if app_id is not None:
+            statement = statement.where(tasks.c.app_id == app_id)
+        if exclude_kind is not None:
+            statement = statement.where(tasks.c.request["kind"].as_string() != exclude_kind)
+        return [to_struct(row, Task) for row in self._read(statement.offset(skip).limit(top))]
+
+    def newest_tasks(self, chosen: Chosen, top: int, after: Cursor | None = None) -> list[Task]:
+        """The newest of the chosen tasks, at most `top` of them, that are older than where a page ended."""
+        statement = sa.select(tasks).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(top)
+        if after is not None:
+            place = sa.tuple_(tasks.c.created_at, tasks.c.id)
+            statement = statement.where(place < sa.tuple_(sa.literal(after.at), sa.literal(after.id)))
+        return [to_struct(row, Task) for row in self._read(statement.where(*_conditions(chosen)))]
+
+    def count_tasks(self, chosen: Chosen) -> int:
+        """How many of the chosen tasks there are."""
+        statement = sa.select(sa.func.count().label("count")).select_from(tasks).where(*_conditions(chosen))
+        return int(self._read(statement)[0]["count"])
+
+    def unfinished_tasks(self) -> list[Task]:
+        """Tasks that have not ended, oldest first."""
+        statement = sa.select(tasks).where(tasks.c.state.not_in(ENDED))
+        return [to_struct(row, Task) for row in self._read(statement.order_by(tasks.c.created_at))]
+
+    def update_task(self, task_id: str, **changes: Any) -> None:
+        """Change fields of a task that has not ended; what has ended stays as it is.
+
+        A task that has succeeded also forgets its destination, which holds a secret.
+        """
+        values = {name: msgspec.to_builtins(value) for name, value in changes.items()}
+        if values.get("state") == "succeeded":
+            values["destination"] = None
+        with self._write() as connection:
+            connection.execute(
+                sa.update(tasks).where(tasks.c.id == task_id, tasks.c.state.not_in(ENDED)).values(values)
+            )
+
+    def end_task(self, task_id: str, state: TaskState, failure: Failure) -> None:
+        """Say that a task ended without success, and how; what has ended stays as it is."""
+        with self._write() as connection:
+            task = _find(connection, task_id)
+            if task.state in ENDED:
+                return
+            values = {
+                "state": state,
+                "completed_at": failure.at,
+                "error": f"{failure.message} {failure.hint}".rstrip(),
+                "failures": msgspec.to_builtins([*task.failures, failure]),
+                "cancelling": False,
+            }
+            connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
+
+    def cancel_task(self, task_id: str, now: int) -> Task:
+        """Have a task stopped: at once while it is queued, else as soon as whoever works on it notices.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it has ended otherwise.
+        """
+        with self._write() as connection:
+            task = _find(connection, task_id)
+            if task.state in {"succeeded", "failed"}:
+                raise Conflict(f"The export has {task.state} already.", code="export_ended")
+            if task.state == "queued":
+                changes = {"state": "cancelled", "completed_at": now, "cancelling": False}
+                connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(changes))
+            elif task.state == "started":
+                connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(cancelling=True))
+            return _find(connection, task_id)
+
+    def retry_task(self, task_id: str) -> Task:
+        """Have a task that failed or was cancelled taken up again, where it stopped.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it has not ended, or has succeeded, or has no destination any more.
+        """
+        with self._write() as connection:
+            task = _find(connection, task_id)
+            if task.state not in {"failed", "cancelled"}:
+                raise Conflict(
+                    f"The export is {task.state}: only one that failed or was cancelled can be retried.",
+                    code="export_not_ended",
+                )
+            if task.destination is None:
+                raise Conflict(
+                    "The export's destination is no longer kept.",
+                    hint="Set its destination again, which also retries it.",
+                    code="destination_forgotten",
+                )
+            connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(_again(task)))
+            return _find(connection, task_id)
+
+    def move_task(self, task_id: str, destination: str, shown: str) -> Task:
+        """Give a task another destination, or new credentials; one that failed or was cancelled is taken up again.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it has succeeded.
+        """
+        with self._write() as connection:
+            task = _find(connection, task_id)
+            if task.state == "succeeded":
+                raise Conflict("The export has succeeded already.", code="export_ended")
+            values: dict[str, Any] = {"destination": destination, "destination_shown": shown}
+            if shown != task.destination_shown:
+                values |= {"bytes_delivered": 0, "parts_delivered": 0}
+            if task.state in ENDED:
+                values |= _again(task)
+            connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
+            return _find(connection, task_id)
+
+    def forget_destinations(self, before: int) -> list[str]:
+        """Let go of what tasks that ended without success before a time would be taken up with; their ids."""
+        old = sa.and_(
+            tasks.c.state.in_(("failed", "cancelled")),
+            tasks.c.completed_at < before,
+            tasks.c.destination.is_not(None),
+        )
+        with self._write() as connection:
+            ids = [row.id for row in connection.execute(sa.select(tasks.c.id).where(old))]
+            connection.execute(sa.update(tasks).where(old).values(destination=None))
+        return ids
+
+
+def _again(task: Task) -> dict[str, Any]:
+    return {
+        "state": "queued",
+        "attempt": task.attempt + 1,
+        "error": None,
+        "completed_at": None,
+        "cancelling": False,
+    }
+
+
+def _find(connection: sa.Connection, task_id: str) -> Task:
+    row = connection.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
+    if row is None:
+        raise _missing(task_id)
+    return to_struct(row, Task)
+
+
+def _missing(task_id: str) -> NotFound:
+    return NotFound(f"There is no export task {task_id[:80]!r}.", hint="List them to see which exist.")
+
+
+def _conditions(chosen: Chosen) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.app_id is not None:
+        conditions.append(tasks.c.app_id == chosen.app_id)
+    if chosen.state is not None:
+        conditions.append(tasks.c.state == chosen.state)
+    if chosen.kind is not None:
+        conditions.append(tasks.c.request["kind"].as_string() == chosen.kind)
+    if chosen.created_by is not None:
+        conditions.append(tasks.c.created_by == chosen.created_by)
+    if chosen.since is not None:
+        conditions.append(tasks.c.created_at >= chosen.since)
+    if chosen.until is not None:
+        conditions.append(tasks.c.created_at < chosen.until)
+    return conditions
