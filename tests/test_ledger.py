@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from outhaul import keys
 from outhaul.errors import Conflict, Invalid, NotFound
 from outhaul.ledger import tables
-from outhaul.ledger.access import ApiToken, AuditEntry
+from outhaul.ledger.access import AuditEntry
 from outhaul.ledger.ledger import Checkpoint, Ledger
 from outhaul.ledger.tasks import Chosen, Cursor
 from outhaul.wire import ExportRequest, Failure, Period, Pin, Task
@@ -178,27 +179,45 @@ def test_the_newest_tasks_come_in_pages_and_can_be_chosen(tmp_path: Path) -> Non
 
 def test_a_token_is_good_until_it_is_rotated_revoked_or_runs_out(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    token = ApiToken(
-        token_id="t1",
-        name="ci",
-        app_id=None,
-        scopes=["exports:read"],
-        secret_hash="h1",
-        created_at=1,
-        created_by="operator",
-        expires_at=100,
-    )
-    ledger.create_token(token)
-    assert ledger.token_of("h1") == token
-    assert token.usable("h1", 99)
-    assert not token.usable("h1", 100)
-    rotated = ledger.update_token("t1", secret_hash="h2", previous_hash="h1", previous_until=50)
-    assert rotated.usable("h2", 60)
-    assert rotated.usable("h1", 49)
-    assert not rotated.usable("h1", 50)
-    assert ledger.token_of("h1") == rotated
-    assert not ledger.update_token("t1", revoked_at=10).usable("h2", 20)
+    token, first = ledger.issue_token("ci", ["exports:read", "exports:read"], None, 100, "operator", 1)
+    assert token.scopes == ["exports:read"]
+    old = keys.hash_secret(first)
+    assert ledger.token_of(old) == token
+    assert token.usable(old, 99)
+    assert not token.usable(old, 100)
+    rotated, second = ledger.rotate_token(token.token_id, 40, 10)
+    new = keys.hash_secret(second)
+    assert rotated.usable(new, 60)
+    assert rotated.usable(old, 49)
+    assert not rotated.usable(old, 50)
+    assert ledger.token_of(old) == rotated
+    with pytest.raises(Conflict, match="expired"):
+        ledger.rotate_token(token.token_id, 40, 100)
+    revoked = ledger.revoke_token(token.token_id, 20)
+    assert not revoked.usable(new, 20)
+    assert ledger.revoke_token(token.token_id, 30) == revoked
+    with pytest.raises(Conflict, match="revoked"):
+        ledger.rotate_token(token.token_id, 40, 20)
     assert ledger.token_of("h3") is None
+    for change in (lambda: ledger.revoke_token("none", 1), lambda: ledger.rotate_token("none", 1, 1)):
+        with pytest.raises(NotFound):
+            change()
+    ledger.close()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert first.encode() not in stored
+    assert second.encode() not in stored
+
+
+def test_two_tokens_that_can_be_used_never_have_one_name(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    token, _ = ledger.issue_token("ci", ["exports:read"], None, None, "operator", 1)
+    with pytest.raises(Conflict):
+        ledger.issue_token("ci", ["exports:read"], "web000001", None, "operator", 2)
+    ledger.revoke_token(token.token_id, 3)
+    ledger.issue_token("ci", ["exports:read"], None, None, "operator", 4)
+    for name in ("", " ci", "a\nb", "x" * 129):
+        with pytest.raises(Invalid):
+            ledger.issue_token(name, ["exports:read"], None, None, "operator", 5)
 
 
 def test_the_audit_log_is_read_from_its_end(tmp_path: Path) -> None:

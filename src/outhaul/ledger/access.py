@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from outhaul import keys
-from outhaul.errors import Conflict, NotFound
+from outhaul.errors import Conflict, Invalid, NotFound
 from outhaul.ledger.store import Store, check_name, to_row, to_struct
 from outhaul.ledger.tables import audit, credentials, tokens
 from outhaul.wire import Role, Scope  # noqa: TC001  msgspec resolves them at run time
+
+TOKEN_PREFIX = "outhaul_"  # noqa: S105  how every secret of an API token begins, not one itself
+NAME_LIMIT = 128
+"""Characters in the name of an API token."""
 
 
 class Credential(Struct, frozen=True, rename="camel"):
@@ -44,9 +49,15 @@ class ApiToken(Struct, frozen=True, rename="camel", kw_only=True):
     last_used_at: int | None = None
     revoked_at: int | None = None
 
+    def over(self, now: int) -> Literal["revoked", "expired"] | None:
+        """Whether and why none of its secrets is good any more at a time."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else None
+
     def usable(self, secret_hash: str, now: int) -> bool:
         """Whether the secret with this hash is good at a time."""
-        if self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now):
+        if self.over(now) is not None:
             return False
         if secret_hash == self.secret_hash:
             return True
@@ -106,10 +117,87 @@ class Access(Store):
 
     # API tokens
 
-    def create_token(self, token: ApiToken) -> None:
-        """Record a token."""
+    def issue_token(
+        self,
+        name: str,
+        scopes: list[Scope],
+        app_id: str | None,
+        expires_at: int | None,
+        created_by: str,
+        now: int,
+    ) -> tuple[ApiToken, str]:
+        """Make a token; the second value is its secret, which nobody can show again.
+
+        Raises:
+            Invalid: the name cannot be shown on one line.
+            Conflict: there is one of that name that is not revoked: what it does is logged under its name.
+        """
+        if not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_LIMIT:
+            raise Invalid(
+                f"The name {name[:NAME_LIMIT]!r} cannot be used.",
+                hint=f"Use 1 to {NAME_LIMIT} printable characters, without a space at either end.",
+            )
+        secret = TOKEN_PREFIX + keys.new_secret()
+        token = ApiToken(
+            token_id=str(uuid.uuid4()),
+            name=name,
+            app_id=app_id,
+            scopes=list(dict.fromkeys(scopes)),
+            secret_hash=keys.hash_secret(secret),
+            created_at=now,
+            created_by=created_by,
+            expires_at=expires_at,
+        )
+        same = sa.select(tokens.c.token_id).where(tokens.c.name == name, tokens.c.revoked_at.is_(None))
         with self._write() as connection:
+            if connection.execute(same).first() is not None:
+                raise Conflict(
+                    f"There is a token {name!r} already.",
+                    hint="Choose another name, or revoke that token first.",
+                )
             connection.execute(sa.insert(tokens).values(to_row(token)))
+        return token, secret
+
+    def rotate_token(self, token_id: str, overlap_ms: int, now: int) -> tuple[ApiToken, str]:
+        """Give a token a new secret, the second value; the one before stays good for `overlap_ms`.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is revoked or has expired.
+        """
+        secret = TOKEN_PREFIX + keys.new_secret()
+        with self._write() as connection:
+            token = _find_token(connection, token_id)
+            if (over := token.over(now)) is not None:
+                raise Conflict(
+                    f"The token is {over}: a new secret would be of no use.",
+                    hint="Make a new token.",
+                )
+            changes = {
+                "secret_hash": keys.hash_secret(secret),
+                "previous_hash": token.secret_hash,
+                "previous_until": now + overlap_ms,
+            }
+            connection.execute(sa.update(tokens).where(tokens.c.token_id == token_id).values(changes))
+            return _find_token(connection, token_id), secret
+
+    def revoke_token(self, token_id: str, now: int) -> ApiToken:
+        """End a token for good; one that is revoked already stays as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self._write() as connection:
+            of_it = sa.and_(tokens.c.token_id == token_id, tokens.c.revoked_at.is_(None))
+            connection.execute(sa.update(tokens).where(of_it).values(revoked_at=now))
+            return _find_token(connection, token_id)
+
+    def touch_token(self, token_id: str, now: int) -> None:
+        """Say that a token was used."""
+        with self._write() as connection:
+            connection.execute(
+                sa.update(tokens).where(tokens.c.token_id == token_id).values(last_used_at=now)
+            )
 
     def tokens(self, app_id: str | None = None) -> list[ApiToken]:
         """All tokens, or those of one app, in order of creation."""
@@ -124,26 +212,14 @@ class Access(Store):
         Raises:
             NotFound: there is none of that id.
         """
-        rows = self._read(sa.select(tokens).where(tokens.c.token_id == token_id))
-        if not rows:
-            raise NotFound(f"There is no token {token_id[:80]!r}.", hint="List them to see which exist.")
-        return to_struct(rows[0], ApiToken)
+        with self._engine.connect() as connection:
+            return _find_token(connection, token_id)
 
     def token_of(self, secret_hash: str) -> ApiToken | None:
         """The token whose secret, or whose secret before the last rotation, has this hash; usable or not."""
         either = (tokens.c.secret_hash == secret_hash) | (tokens.c.previous_hash == secret_hash)
         rows = self._read(sa.select(tokens).where(either))
         return to_struct(rows[0], ApiToken) if rows else None
-
-    def update_token(self, token_id: str, **changes: str | int | None) -> ApiToken:
-        """Change members of a token.
-
-        Raises:
-            NotFound: there is none of that id.
-        """
-        with self._write() as connection:
-            connection.execute(sa.update(tokens).where(tokens.c.token_id == token_id).values(changes))
-        return self.token(token_id)
 
     # The audit log
 
@@ -161,3 +237,10 @@ class Access(Store):
         if app_id is not None:
             statement = statement.where(audit.c.app_id == app_id)
         return [to_struct(row, AuditEntry) for row in self._read(statement)]
+
+
+def _find_token(connection: sa.Connection, token_id: str) -> ApiToken:
+    row = connection.execute(sa.select(tokens).where(tokens.c.token_id == token_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no token {token_id[:80]!r}.", hint="List them to see which exist.")
+    return to_struct(row, ApiToken)
