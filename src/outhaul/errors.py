@@ -9,6 +9,8 @@
       x TooLarge           over a documented limit (413)
       x Busy               not now: come back later (503)
         + TooMany                 over a rate limit or a quota: later it is allowed (429)
+        + Unreachable             the server did not answer at all
+      x TimedOut           what was waited for did not happen in the time given; it goes on
       x DestinationError   an export's container would not take the file
         + DestinationRefused      we may not write there: address not allowed by the operator
         + DestinationDenied       the container refused the credentials
@@ -27,9 +29,13 @@ from __future__ import annotations
 
 
 class OuthaulError(Exception):
-    """Base of all errors raised on purpose; catch it to catch them all."""
+    """Base of all errors raised on purpose; catch it to catch them all.
+
+    `request_id` is that of the request that a server refused, as it is in the server's log.
+    """
 
     code = "error"
+    request_id: str | None = None
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -79,19 +85,33 @@ class TooLarge(OuthaulError):
 
 
 class Busy(OuthaulError):
-    """Not now: the same request may succeed later."""
+    """Not now: the same request may succeed later; `retry_after_s` says in how many seconds, where that is known."""
 
     code = "busy"
+    retry_after_s: float | None = None
 
 
 class TooMany(Busy):
     """Over a rate limit or a quota; `retry_after_s` says in how many seconds it may be tried again."""
 
     code = "too_many"
+    retry_after_s: float
 
     def __init__(self, message: str, *, hint: str = "", code: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(message, hint=hint, code=code)
         self.retry_after_s = retry_after_s
+
+
+class Unreachable(Busy):
+    """The server did not answer; nothing is known about what became of the request."""
+
+    code = "unreachable"
+
+
+class TimedOut(OuthaulError):
+    """What was waited for did not happen in the time given; it goes on without being waited for."""
+
+    code = "timed_out"
 
 
 class DestinationError(OuthaulError):
