@@ -25,7 +25,7 @@ from outhaul.ledger.ledger import Ledger
 if TYPE_CHECKING:
     from types import FrameType
 
-TRACED = ("/export/exporter.py", "/export/spool.py", "/outhaul/container.py")
+TRACED = ("/export/exporter.py", "/export/spool.py", "/container/destinations.py", "/container/folder.py")
 
 
 class Countdown:

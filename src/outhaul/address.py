@@ -14,12 +14,14 @@ from outhaul.errors import Invalid
 
 FORMS = (
     "Use the URL of a container with its token, https://ACCOUNT.blob.core.windows.net/CONTAINER?TOKEN "
-    "(for an emulator http://HOST:PORT/ACCOUNT/CONTAINER?TOKEN), or of a folder, file:///FOLDER/."
+    "(for an emulator http://HOST:PORT/ACCOUNT/CONTAINER?TOKEN), of a bucket, s3://BUCKET/PREFIX or "
+    "gs://BUCKET/PREFIX, or of a folder, file:///FOLDER/."
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SEPARATOR = re.compile(r"[/\\]")
 _PORTS = {"http": 80, "https": 443, "file": 0}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+_BUCKET = re.compile(r"(?=.{3,222}$)[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*[a-z0-9]")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _NUMERIC = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 # Inside the clouds themselves: not in Python's list of private networks, but as dangerous as 169.254.169.254.
@@ -81,8 +83,7 @@ def parse(text: str) -> Address:
         host, port = _host(parts.hostname or ""), parts.port
         # A file's path is decoded whole, as the file system will see it; a blob's segment by segment.
         path = unquote(parts.path, errors="strict") if parts.scheme == "file" else parts.path
-        pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
-        query = tuple((_decoded(key), _decoded(value)) for key, _, value in pairs)
+        query = pairs(parts.query)
         names = [part if parts.scheme == "file" else _decoded(part) for part in path.split("/")]
     except ValueError:
         # What the parser says would quote the URL.
@@ -105,6 +106,50 @@ def parse(text: str) -> Address:
         query,
         crooked="@" in parts.netloc or not all(map(is_plain, segments)),
     )
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An `s3:` or `gs:` URL taken apart."""
+
+    scheme: str
+    name: str
+    folder: tuple[str, ...]
+
+
+def parse_bucket(text: str) -> Bucket:
+    """Take apart an s3 or gs URL; its path is percent-encoded as in any URL.
+
+    Raises:
+        Invalid: it is none, or has more than a bucket and a path.
+    """
+    url = text.strip()
+    try:
+        parts = urlsplit(url)
+        folder = tuple(_decoded(name) for name in parts.path.split("/") if name)
+    except ValueError:
+        raise Invalid("The destination is not a URL that can be understood.", hint=FORMS) from None
+    if "?" in url or "#" in url:
+        raise Invalid(
+            f"A {parts.scheme}:// URL has a bucket and a path, nothing else.",
+            hint="Keys are members of their own; write ? as %3F and # as %23 in a path.",
+        )
+    # Not `hostname`, which is in lower case: what was written is what must be a bucket's name.
+    if _UNSAFE.search(url) or not _BUCKET.fullmatch(parts.netloc) or _NUMERIC.fullmatch(parts.netloc):
+        raise Invalid(f"The destination does not name a bucket ({parts.scheme}://BUCKET/PREFIX).", hint=FORMS)
+    if not all(map(is_plain, folder)):
+        raise Invalid("The destination's path has parts that are no names.", hint=FORMS)
+    return Bucket(parts.scheme, parts.netloc, folder)
+
+
+def pairs(query: str) -> tuple[tuple[str, str], ...]:
+    """Take apart the query of a URL; a plus sign is itself.
+
+    Raises:
+        ValueError: it is not percent-encoded UTF-8.
+    """
+    parts = [pair.partition("=") for pair in query.split("&") if pair]
+    return tuple((_decoded(key), _decoded(value)) for key, _, value in parts)
 
 
 def is_plain(segment: str) -> bool:

@@ -12,7 +12,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from outhaul.errors import Invalid, Unauthenticated
 
@@ -33,6 +36,21 @@ def hash_secret(secret: str) -> str:
 def matches(secret: str, hashed: str) -> bool:
     """Whether a secret is the one hashed, in time that does not depend on it."""
     return hmac.compare_digest(hash_secret(secret), hashed)
+
+
+def sign_rs256(pem: str, message: bytes) -> bytes:
+    """Sign as JSON Web Tokens with RS256 are (RFC 7518, section 3.3).
+
+    Raises:
+        ValueError: it is not the PEM text of an RSA private key without a password.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError  # noqa: TRY004  of any other kind it is as useless as no key
+    return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
 
 
 def read_basic(header: str) -> tuple[str, str]:

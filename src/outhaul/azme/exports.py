@@ -22,7 +22,7 @@ from outhaul.azme.shapes import (
 from outhaul.errors import DestinationRefused, Invalid, NotFound
 from outhaul.records import CampaignType
 from outhaul.schema import EXPORT_TYPES
-from outhaul.wire import Campaigns, ExportRequest, Format, Period, Task
+from outhaul.wire import Campaigns, Destination, ExportRequest, Format, Period, Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -37,11 +37,11 @@ T = TypeVar("T")
 
 
 class Destinations(Protocol):
-    def check(self, url: str) -> None:
-        """Let a container URL pass.
+    def check(self, destination: Destination) -> None:
+        """Let a destination pass.
 
         Raises:
-            Invalid: it is no URL of a container.
+            Invalid: it is none.
             DestinationRefused: the operator does not allow it.
         """
 
@@ -172,7 +172,7 @@ class Exports:
 
     async def _check_destination(self, url: str) -> None:
         try:
-            await asyncio.to_thread(self._destinations.check, url)
+            await asyncio.to_thread(self._destinations.check, Destination(url=url))
         except (Invalid, DestinationRefused) as error:
             raise type(error)(f"containerUrl: {error.message}", hint=error.hint) from None
 
