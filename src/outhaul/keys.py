@@ -86,6 +86,8 @@ class Keyring:
     """Signs access tokens and encrypts what must not rest in the clear, with one key."""
 
     def __init__(self, key: bytes) -> None:
+        # A key of its own: what is signed with one key should not help against what is sealed with it.
+        self._digest_key = hmac.digest(key, b"digest", "sha256")
         try:
             self._fernet = Fernet(key)
         except (ValueError, binascii.Error):
@@ -146,3 +148,7 @@ class Keyring:
                 "A stored secret cannot be decrypted with this key.",
                 hint="Restore secret.key (or OUTHAUL_SECRET_KEY) as it was when the export was asked for.",
             ) from None
+
+    def digest(self, text: str) -> str:
+        """What is stored of a text to recognise it by: equal for equal texts, and no help in guessing them."""
+        return hmac.new(self._digest_key, text.encode(), hashlib.sha256).hexdigest()
