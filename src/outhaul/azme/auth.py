@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from outhaul.ledger.access import Credential
     from outhaul.ledger.ledger import Installation, Ledger
 
+EXPIRED = "ExpiredAuthenticationToken"
+"""The code of an access token that has run out."""
 RECHECK_MS = 5000
 """A credential that was deleted, or given another role, is noticed after this time at most."""
 
@@ -31,7 +33,23 @@ class Authenticator:
         Raises:
             Unauthenticated: with the code that says what is wrong with the token.
         """
-        claims = self._read(header)
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated(
+                "The request has no access token.",
+                hint="Send it in the header `Authorization: Bearer <token>`.",
+                code="AuthenticationFailed",
+            )
+        _, credential = await self.believe(token.strip(), installation)
+        return credential
+
+    async def believe(self, token: str, installation: Installation) -> tuple[Claims, Credential]:
+        """What an access token says that is good now, and the credential it stands for, as it is now.
+
+        Raises:
+            Unauthenticated: with the code that says what is wrong with the token.
+        """
+        claims = self._read(token)
         if claims.tenant_id != installation.tenant_id:
             raise Unauthenticated(
                 "The access token is another tenant's.",
@@ -43,7 +61,7 @@ class Authenticator:
         # code below is what clients are told to look for before they ask again.
         if claims.expires_at * 1000 <= self._now():
             raise Unauthenticated(
-                "The access token has expired.", hint="Ask for a new one.", code="ExpiredAuthenticationToken"
+                "The access token has expired.", hint="Ask for a new one.", code=EXPIRED
             )
         credential = await self._credential(claims.client_id)
         if credential is None:
@@ -52,18 +70,11 @@ class Authenticator:
                 hint="Ask the operator for another.",
                 code="InvalidAuthenticationToken",
             )
-        return credential
+        return claims, credential
 
-    def _read(self, header: str) -> Claims:
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthenticated(
-                "The request has no access token.",
-                hint="Send it in the header `Authorization: Bearer <token>`.",
-                code="AuthenticationFailed",
-            )
+    def _read(self, token: str) -> Claims:
         try:
-            return self._keyring.read(token.strip())
+            return self._keyring.read(token)
         except Unauthenticated as error:
             raise Unauthenticated(error.message, hint=error.hint, code="InvalidAuthenticationToken") from None
 

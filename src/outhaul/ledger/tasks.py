@@ -102,22 +102,47 @@ class Tasks(Store):
         statement = sa.select(sa.func.count().label("count")).select_from(tasks).where(*_conditions(chosen))
         return int(self._read(statement)[0]["count"])
 
+    def task_time(self, chosen: Chosen, number: int) -> int | None:
+        """When the chosen task that is so many from the newest (1 is the newest) was asked for; None if there are fewer."""
+        statement = sa.select(tasks.c.created_at).where(*_conditions(chosen))
+        rows = self._read(statement.order_by(tasks.c.created_at.desc()).offset(number - 1).limit(1))
+        return int(rows[0]["created_at"]) if rows else None
+
     def unfinished_tasks(self) -> list[Task]:
         """Tasks that have not ended, oldest first."""
         statement = sa.select(tasks).where(tasks.c.state.not_in(ENDED))
         return [to_struct(row, Task) for row in self._read(statement.order_by(tasks.c.created_at))]
 
     def update_task(self, task_id: str, **changes: Any) -> None:
-        """Change fields of a task that has not ended; what has ended stays as it is.
-
-        A task that has succeeded also forgets its destination, which holds a secret.
-        """
+        """Change fields of a task that has not ended; what has ended stays as it is."""
         values = {name: msgspec.to_builtins(value) for name, value in changes.items()}
-        if values.get("state") == "succeeded":
-            values["destination"] = None
         with self._write() as connection:
             connection.execute(
                 sa.update(tasks).where(tasks.c.id == task_id, tasks.c.state.not_in(ENDED)).values(values)
+            )
+
+    def report_delivered(self, task_id: str, shown: str, parts: int, count: int) -> None:
+        """Say how many files and bytes are in the container, unless the task is to go elsewhere meanwhile."""
+        with self._write() as connection:
+            connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.id == task_id, tasks.c.destination_shown == shown, tasks.c.state.not_in(ENDED))
+                .values(parts_delivered=parts, bytes_delivered=count)
+            )
+
+    def succeed_task(self, task_id: str, shown: str, now: int, expires_at: int | None) -> None:
+        """Say that a task succeeded, unless it is to go elsewhere meanwhile; its destination is forgotten."""
+        with self._write() as connection:
+            connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.id == task_id, tasks.c.destination_shown == shown, tasks.c.state.not_in(ENDED))
+                .values(
+                    state="succeeded",
+                    completed_at=now,
+                    expires_at=expires_at,
+                    destination=None,
+                    cancelling=False,
+                )
             )
 
     def end_task(self, task_id: str, state: TaskState, failure: Failure) -> None:
