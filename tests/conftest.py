@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from azurite import Azurite
+from s3 import S3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,3 +31,13 @@ def azurite(node: Path) -> Iterator[Azurite]:
         yield emulator
     finally:
         emulator.close()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server with buckets and keys for them; one for each test process."""
+    server = S3()
+    try:
+        yield server
+    finally:
+        server.close()

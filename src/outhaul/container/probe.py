@@ -108,17 +108,17 @@ def _validity(storage: Storage, needed_s: float, now: float) -> Step:
     words = storage.words
     if storage.ends is None:
         if storage.endless:
-            detail = f"The {words.credential} does not end by itself."
+            detail = f"There is no time at which the {words.credential} would end."
             return Step("valid_long_enough", ok=True, detail=detail)
-        detail = f"The {words.credential} does not say when it ends."
+        detail = f"Nothing says when the {words.credential} will end."
         return Step(
-            "valid_long_enough", ok=None, detail=detail, cure="Make sure that it outlives the export."
+            "valid_long_enough", ok=None, detail=detail, cure="It must be later than the end of the export."
         )
     end = storage.ends.astimezone(UTC).isoformat().replace("+00:00", "Z")
     short = needed_s - (storage.ends.timestamp() - now)
     if short <= 0:
-        return Step("valid_long_enough", ok=True, detail=f"The {words.credential} is valid until {end}.")
-    detail = f"The {words.credential} ends at {end}, {_span(short)} too early."
+        return Step("valid_long_enough", ok=True, detail=f"The {words.credential} can be used until {end}.")
+    detail = f"The {words.credential} can be used until {end}, {_span(short)} too short."
     return Step("valid_long_enough", ok=False, detail=detail, cure=words.ask)
 
 
