@@ -18,6 +18,7 @@ import msgspec
 
 from outhaul import __version__
 from outhaul.errors import Busy, Invalid, TooLarge, Unauthenticated
+from outhaul.profiles import checked_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ class Collector:
         sleep: Callable[[float], None] = time.sleep,
         new_id: Callable[[], object] = uuid.uuid4,
     ) -> None:
-        self._address = _address(url)
+        self._address = f"{checked_url(url)}/api/v1/collect"
         self._patience_s = patience_s
         self._sleep = sleep
         self._new_id = new_id
@@ -155,16 +156,3 @@ class Collector:
             f"The server answered {response.status_code}: {response.text[:500]}",
             hint="Check the URL, which is the server's base URL, and the records.",
         )
-
-
-def _address(url: str) -> str:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL:
-        parsed = httpx2.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo:
-        raise Invalid(
-            "The server's URL is not of the form http://host:port or https://host.",
-            hint="Leave keys out of it.",
-        )
-    return f"{url.rstrip('/')}/api/v1/collect"

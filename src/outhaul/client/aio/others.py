@@ -1,0 +1,98 @@
+"""Apps, kinds of export, tokens and the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outhaul.client.moments import Moment, moment
+from outhaul.client.requests import quoted
+from outhaul.rest import (
+    AppList,
+    AppShown,
+    AuditList,
+    IssuedToken,
+    KindList,
+    NewToken,
+    Rotation,
+    Token,
+    TokenList,
+)
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import AsyncIterator, Sequence
+
+    from outhaul.client.aio.connection import Connection
+    from outhaul.rest import AuditEntry, KindShown
+    from outhaul.wire import Scope
+
+
+class Apps:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def list(self) -> builtins.list[AppShown]:
+        """The apps that we may see."""
+        return (await self._connection.get("/apps", AppList)).apps
+
+    async def get(self, app: str) -> AppShown:
+        """One app, by its name or its id."""
+        return await self._connection.get(f"/apps/{quoted(app)}", AppShown)
+
+
+class Kinds:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def list(self) -> builtins.list[KindShown]:
+        """The kinds of export there are, with their columns."""
+        return (await self._connection.get("/kinds", KindList)).kinds
+
+
+class Tokens:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(
+        self, name: str, scopes: Sequence[Scope], *, app: str | None = None, expires_at: Moment | None = None
+    ) -> IssuedToken:
+        """Make a token, for one app or, without `app`, for all; its `secret` is shown this once.
+
+        When the answer is lost (`Unreachable`), the token may be there: `list` shows it, `revoke` takes it back.
+        """
+        expires = None if expires_at is None else moment("expires_at", expires_at)
+        body = NewToken(name=name, scopes=list(scopes), app=app, expires_at=expires)
+        return await self._connection.tell("POST", "/tokens", IssuedToken, body=body, repeat=False)
+
+    async def list(self) -> builtins.list[Token]:
+        return (await self._connection.get("/tokens", TokenList)).tokens
+
+    async def get(self, token_id: str) -> Token:
+        return await self._connection.get(f"/tokens/{quoted(token_id)}", Token)
+
+    async def rotate(self, token_id: str, *, overlap_s: int | None = None) -> IssuedToken:
+        """Give a token another secret; the one before stays valid for `overlap_s`, a day if not given."""
+        body = Rotation() if overlap_s is None else Rotation(overlap_seconds=overlap_s)
+        path = f"/tokens/{quoted(token_id)}:rotate"
+        return await self._connection.tell("POST", path, IssuedToken, body=body, repeat=False)
+
+    async def revoke(self, token_id: str) -> Token:
+        """Make a token invalid, at once and for good."""
+        path = f"/tokens/{quoted(token_id)}:revoke"
+        return await self._connection.tell("POST", path, Token, repeat=True)
+
+
+class Audit:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def list(self, *, app: str | None = None) -> AsyncIterator[AuditEntry]:
+        """Who did what, newest first; pages are fetched as they are needed."""
+        params = {"app": app} if app is not None else {}
+        while True:
+            page = await self._connection.get("/audit", AuditList, params)
+            for entry in page.entries:
+                yield entry
+            if page.next_page_token is None:
+                return
+            params["pageToken"] = page.next_page_token

@@ -1,0 +1,1 @@
+"""The client, blocking: `running` is written by hand, the rest is made from `aio`."""
