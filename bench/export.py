@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import duckdb
+import msgspec
 from runs import child, peak_mib
 
 from data import START, WEEK, events
@@ -24,7 +25,7 @@ from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.schema import EXPORTS
 from outhaul.tables import Tables
-from outhaul.wire import ExportRequest, Period, Task
+from outhaul.wire import Destination, ExportRequest, Period, Task
 
 
 def ours(data: Path, app_id: str, form: str, out: Path) -> None:
@@ -38,7 +39,7 @@ def ours(data: Path, app_id: str, form: str, out: Path) -> None:
             id=task_id,
             app_id=app_id,
             request=request,
-            destination=keyring.seal(f"file://{out}/"),
+            destination=keyring.seal(msgspec.json.encode(Destination(url=f"file://{out}/")).decode()),
             state="queued",
             created_at=START,
             mark=0,

@@ -25,7 +25,15 @@ from outhaul.ledger.ledger import Ledger
 if TYPE_CHECKING:
     from types import FrameType
 
-TRACED = ("/export/exporter.py", "/export/spool.py", "/container/destinations.py", "/container/folder.py")
+TRACED = (
+    "/export/exporter.py",
+    "/export/parts.py",
+    "/export/text.py",
+    "/export/parquet.py",
+    "/export/spool.py",
+    "/container/destinations.py",
+    "/container/folder.py",
+)
 
 
 class Countdown:
@@ -57,6 +65,7 @@ def carry_out(data: Path, config: Config, task_id: str, kill_at: int) -> int:
         Destinations(config.destinations),
         lambda: time.time_ns() // 1_000_000,
     )
+    exporter.clear_spill()
     exporter.sweep()
     done = finished.read_text().split() if finished.exists() else []
     countdown = Countdown(kill_at)

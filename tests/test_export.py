@@ -13,12 +13,14 @@ import time
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from asking import App, folder_files, proven
+from outhaul.container import describe
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
-from outhaul.wire import ExportRequest, Period, Task
+from outhaul.wire import Destination, ExportRequest, Period, Task
 from running import Server
 
 NOON = 1_772_366_400_000
@@ -146,12 +148,14 @@ class Steps:
             text=True,
         )
 
-    def create(self, form="json"):
+    def create(self, **how):
+        destination = Destination(url=f"file://{self.out}/")
         task = Task(
             id=str(uuid.uuid4()),
             app_id=self.app.app_id,
-            request=ExportRequest(kind="event", format=form, period=FEW),
-            destination=self._keyring.seal(f"file://{self.out}/"),
+            request=ExportRequest(kind="event", period=FEW, **how),
+            destination=self._keyring.seal(msgspec.json.encode(destination).decode()),
+            destination_shown=describe(destination),
             state="queued",
             created_at=NOON,
             mark=self.ledger.checkpoint().position,
@@ -167,11 +171,20 @@ class Steps:
         assert answer["status"] == 0 or (answer["status"] == -9 and kill_at), answer
         return answer["lines"]
 
-    def bytes_of(self, task_id, extension="json"):
-        """The delivered file, its manifest checked."""
-        files = {name: data for name, data in folder_files(self.out).items() if task_id in name}
-        form = {"json": "JsonBlob", "csv": "CsvBlob"}[extension]
-        return proven(files, {"id": task_id, "exportType": "Event"}, form)
+    def files_of(self, task_id):
+        """The delivered files by name, the task's id left out of it, after the manifest was checked against them."""
+        folder = self.out / task_id
+        [manifest_path] = self.out.glob(f"*_{task_id}.manifest.json")
+        manifest = json.loads(manifest_path.read_bytes())
+        files = {entry["name"]: (self.out / entry["name"]).read_bytes() for entry in manifest["files"]}
+        assert not folder.exists()
+        assert manifest["rows"] == sum(entry["rows"] for entry in manifest["files"]) == 6000
+        for entry in manifest["files"]:
+            assert entry["sha256"] == hashlib.sha256(files[entry["name"]]).hexdigest()
+            assert entry["bytes"] == len(files[entry["name"]])
+        found = {str(path.relative_to(self.out)) for path in self.out.rglob(f"*{task_id}*")}
+        assert found == {*files, manifest_path.name}
+        return {name.replace(task_id, "ID"): data for name, data in files.items()}
 
     def close(self):
         self._process.stdin.close()
@@ -186,31 +199,48 @@ def steps(copy, tmp_path):
     stepping.close()
 
 
-@pytest.mark.parametrize("form", ["json", "csv"])
-def test_killed_at_any_line_it_comes_to_the_same_bytes(steps, form):
-    """Every so many lines of the code that writes and delivers; the manifest is never there without its file."""
-    reference = steps.create(form)
+HOW = {
+    "json": {"format": "json"},
+    "csv": {"format": "csv"},
+    "jsonl gzip": {"format": "jsonl", "compression": "gzip"},
+    "json zstd": {"format": "json", "compression": "zstd"},
+    "csv parts": {"format": "csv", "max_file_bytes": 100_000},
+    "jsonl zstd parts": {"format": "jsonl", "compression": "zstd", "max_file_bytes": 160_000},
+    "parquet parts by day": {
+        "format": "parquet",
+        "compression": "zstd",
+        "max_file_bytes": 50_000,
+        "day_path": True,
+    },
+    "parquet": {"format": "parquet", "compression": "snappy"},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_killed_at_any_line_it_comes_to_the_same_bytes(steps, how):
+    """Every so many lines of the code that writes and delivers; the manifest is never there without its files."""
+    reference = steps.create(**HOW[how])
     total = steps.run(reference)
-    expected = steps.bytes_of(reference, form)
-    assert expected.count(b"\n") > 6000
-    early = range(1, total, total // 16)
-    late = range(max(1, total - 140), total, 7)
+    expected = steps.files_of(reference)
+    assert (len(expected) > 2) == ("parts" in how)
+    early = range(1, total, total // 12)
+    late = range(max(1, total - 140), total, 14)
     for kill_at in sorted({*early, *late}):
-        task_id = steps.create(form)
+        task_id = steps.create(**HOW[how])
         steps.run(task_id, kill_at)
-        delivered = {path.name for path in steps.out.iterdir() if task_id in path.name}
-        if f"Event_{task_id}.manifest.json" in delivered:
-            assert steps.bytes_of(task_id, form) == expected
+        if (steps.out / f"Event_{task_id}.manifest.json").exists():
+            assert steps.files_of(task_id) == expected
         steps.run(task_id)
-        assert steps.bytes_of(task_id, form) == expected, kill_at
+        assert steps.files_of(task_id) == expected, kill_at
         assert steps.ledger.task(task_id).state == "succeeded"
         assert not (steps.data / "exports" / task_id).exists()
 
 
-def test_what_was_marked_is_not_made_again(steps):
+@pytest.mark.parametrize("how", ["json", "jsonl gzip", "json zstd", "parquet parts by day"])
+def test_what_was_marked_is_not_made_again(steps, how):
     """A task cut off near its end has little left to do."""
-    whole = steps.run(steps.create())
-    task_id = steps.create()
+    whole = steps.run(steps.create(**HOW[how]))
+    task_id = steps.create(**HOW[how])
     steps.run(task_id, whole * 2 // 3)
     assert steps.run(task_id) < whole * 2 // 3
-    assert len(json.loads(steps.bytes_of(task_id))) == 6000
+    assert steps.files_of(task_id)

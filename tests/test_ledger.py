@@ -100,8 +100,10 @@ def test_what_has_ended_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_task_that_succeeded_forgets_its_destination(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.create_task(task(1))
-    ledger.update_task("task-1", state="succeeded")
-    assert ledger.task("task-1").destination is None
+    ledger.succeed_task("task-1", "elsewhere", 9, None)
+    assert ledger.task("task-1").state == "queued"
+    ledger.succeed_task("task-1", "", 9, None)
+    assert (ledger.task("task-1").state, ledger.task("task-1").destination) == ("succeeded", None)
     for change in (ledger.retry_task, lambda known: ledger.cancel_task(known, 9)):
         with pytest.raises(Conflict):
             change("task-1")

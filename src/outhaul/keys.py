@@ -86,8 +86,7 @@ class Keyring:
     """Signs access tokens and encrypts what must not rest in the clear, with one key."""
 
     def __init__(self, key: bytes) -> None:
-        # A key of its own: what is signed with one key should not help against what is sealed with it.
-        self._digest_key = hmac.digest(key, b"digest", "sha256")
+        self._key = key
         try:
             self._fernet = Fernet(key)
         except (ValueError, binascii.Error):
@@ -131,6 +130,10 @@ class Keyring:
                 "The access token was not issued by this server.", hint="Ask for a new one."
             ) from None
 
+    def derive(self, purpose: str) -> bytes:
+        """Another key of 32 bytes, always the same for a purpose; the key itself cannot be told from it."""
+        return hmac.digest(self._key, purpose.encode(), "sha256")
+
     def seal(self, secret: str) -> str:
         """Encrypt for rest."""
         return self._fernet.encrypt(secret.encode()).decode()
@@ -151,4 +154,4 @@ class Keyring:
 
     def digest(self, text: str) -> str:
         """What is stored of a text to recognise it by: equal for equal texts, and no help in guessing them."""
-        return hmac.new(self._digest_key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.derive("digest"), text.encode(), hashlib.sha256).hexdigest()

@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, get_args
 
+import msgspec
+
 from outhaul.azme.bodies import read_shape
 from outhaul.azme.dates import DAY_MS, format_instant, read_day, read_instant
 from outhaul.azme.paging import API_VERSION, next_link, read_page
@@ -19,6 +21,7 @@ from outhaul.azme.shapes import (
     FeedbackByCampaignParameter,
     FeedbackByDateRangeParameter,
 )
+from outhaul.container import describe
 from outhaul.errors import DestinationRefused, Invalid, NotFound
 from outhaul.records import CampaignType
 from outhaul.schema import EXPORT_TYPES
@@ -118,15 +121,18 @@ class Exports:
         content_type = call.request.headers.get("content-type", "")
         body = read_shape(await call.request.body(), content_type, creation.shape)
         request = read_request(creation.kind, body)
-        await self._check_destination(body.container_url)
+        destination = Destination(url=body.container_url)
+        await self._check_destination(destination)
         task = Task(
             id=str(uuid.uuid4()),
             app_id=app.app_id,
             request=request,
-            destination=self._keyring.seal(body.container_url),
+            destination=self._keyring.seal(msgspec.json.encode(destination).decode()),
+            destination_shown=describe(destination),
             description=body.description,
             state="queued",
             created_at=self._now(),
+            created_by=call.actor,
             mark=await self._mark(),
         )
         await asyncio.to_thread(self._ledger.create_task, task)
@@ -145,6 +151,7 @@ class Exports:
             raise missing from None
         if task.app_id != app.app_id:
             raise missing
+        await call.record("export.read", task.id, app.app_id)
         return json_reply(200, _result(task))
 
     async def list(self, call: Call) -> Reply:
@@ -163,6 +170,7 @@ class Exports:
             top=page.top + 1,
             exclude_kind=None if with_devices else "device",
         )
+        await call.record("export.list", app.app_id, app.app_id)
         path = f"{app_path(app, call.installation)}/devices/exportTasks"
         more = {"includeDevice": "true"} if with_devices else {}
         link = next_link(call.request.base, path, page, **more) if len(tasks) > page.top else None
@@ -170,9 +178,9 @@ class Exports:
             200, ExportTaskListResult(value=[_result(task) for task in tasks[: page.top]], next_link=link)
         )
 
-    async def _check_destination(self, url: str) -> None:
+    async def _check_destination(self, destination: Destination) -> None:
         try:
-            await asyncio.to_thread(self._destinations.check, Destination(url=url))
+            await asyncio.to_thread(self._destinations.check, destination)
         except (Invalid, DestinationRefused) as error:
             raise type(error)(f"containerUrl: {error.message}", hint=error.hint) from None
 

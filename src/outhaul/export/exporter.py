@@ -1,7 +1,7 @@
 """The steps of an export task. Each may be repeated after a crash and comes to the same result.
 
-`pin` chooses the state to read, `write` makes the file on our disk, `deliver` puts it into the container, `prove`
-writes the manifest and says that the task succeeded. A file is never delivered unless its rows are those planned.
+`pin` chooses the state to read, `write` makes the files on our disk, `deliver` puts them into the container, `prove`
+writes the manifest and says that the task succeeded. Nothing is delivered unless its rows are those planned.
 """
 
 from __future__ import annotations
@@ -10,23 +10,38 @@ import contextlib
 import logging
 import shutil
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import duckdb
 import msgspec
 
-from outhaul.errors import Damaged, ExportMismatch, OuthaulError
-from outhaul.export.plan import Source
+from outhaul.errors import (
+    Cancelled,
+    Damaged,
+    DestinationDenied,
+    ExportMismatch,
+    Invalid,
+    NotFound,
+    OuthaulError,
+)
+from outhaul.export.compress import codec
+from outhaul.export.parquet import ParquetFile, arrow_schema
+from outhaul.export.parts import File, Growing, Parts
+from outhaul.export.plan import Slice, Source
 from outhaul.export.render import rendered
-from outhaul.export.spool import Spool
-from outhaul.formats import Writing, writing
+from outhaul.export.text import TextFile
+from outhaul.formats import manifest_name, writing
+from outhaul.instants import show
 from outhaul.schema import EXPORT_TYPES, EXPORTS
-from outhaul.wire import ColumnEntry, Failure, FileEntry, Manifest, Pin, Task
+from outhaul.selection import columns, projection
+from outhaul.sql import named
+from outhaul.wire import DOWNLOAD, ENDED, ColumnEntry, Destination, Failure, FileEntry, Manifest, Pin, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pyarrow import RecordBatch
 
     from outhaul.config import Config
     from outhaul.container import Container, Destinations
@@ -37,14 +52,21 @@ log = logging.getLogger(__name__)
 
 _REPORT_S = 0.5
 _POLL_S = 0.05
+_HOUR_MS = 3_600_000
 MANIFEST_VERSION = 1
 
 
 class Exporter:
-    """Carries out export tasks of one data folder, several at a time on as many threads."""
+    """Carries out export tasks of one data folder, several at a time on as many threads.
+
+    A step does nothing for an attempt that is over: the task has ended meanwhile, or was taken up again.
+
+    Raises (each step):
+        Cancelled: somebody asked for the task to be stopped.
+    """
 
     steps: tuple[str, ...] = ("pin", "write", "deliver", "prove")
-    """The steps of a task, in order; each is a method that takes the task's id."""
+    """The steps of a task, in order; each is a method that takes the task's id and the number of the attempt."""
 
     def __init__(
         self,
@@ -57,6 +79,7 @@ class Exporter:
     ) -> None:
         self._tables = data / "tables"
         self._spools = data / "exports"
+        self._downloads = data / "downloads"
         self._ledger = ledger
         self._config = config
         self._keyring = keyring
@@ -69,169 +92,281 @@ class Exporter:
 
     def pin(self, task_id: str, attempt: int) -> None:
         """Wait until everything acknowledged before the task was created has landed, then choose what to read."""
-        task = self._ledger.task(task_id)
-        if task.pin is not None:
+        task = self._task(task_id, attempt)
+        if task is None:
             return
         while (checkpoint := self._ledger.checkpoint()).position < task.mark:
+            self._heed(task.id)
             time.sleep(_POLL_S)
-        pin = Pin(
+        pin = task.pin or Pin(
             versions=checkpoint.versions.get(task.app_id, {}),
             at=self._now(),
             slice_rows=self._config.slice_rows,
-            time_format=self._config.time_format,
+            time_format=task.request.time_format or self._config.time_format,
         )
-        self._ledger.update_task(task_id, state="started", pin=pin)
+        started = task.started_at or self._now()
+        self._ledger.update_task(task_id, state="started", pin=pin, started_at=started, phase="counting")
 
     def write(self, task_id: str, attempt: int) -> None:
-        """Make the file on our disk, or the rest of it.
+        """Make the files on our disk, or the rest of them.
 
         Raises:
             ExportMismatch: a slice has other rows than were counted: the tables changed under a pinned version.
             Damaged: a file of the tables is gone, or cannot be read.
         """
-        task = self._ledger.task(task_id)
-        if task.files is None:
-            with _reading():
-                self._write(task)
+        task = self._task(task_id, attempt)
+        if task is None or (task.files is not None and self._are_written(task)):
+            return
+        with _reading():
+            self._write(task)
 
     def _write(self, task: Task) -> None:
-        form = self._writing(task)
-        source, db = self._source(task), self._db.cursor()
-        source.select_campaigns(db)
+        source, db = (
+            Source(self._tables, task.app_id, task.request, _pinned(task), self._config),
+            self._db.cursor(),
+        )
+        source.look(db)
         slices = source.slices(db, _pinned(task).slice_rows)
         planned = sum(part.rows for part in slices)
-        self._ledger.update_task(task.id, rows_planned=planned)
-        order = ", ".join(f'"{name}"' for name in EXPORTS[task.request.kind].order)
-        with Spool(self._path(task, form)) as spool:
-            if not spool.mark.bytes:
-                spool.write(form.head)
-            report = _Progress(self._ledger, task.id, spool)
-            rows = spool.rows
-            todo = slices[spool.mark.slices :]
-            queries = [
-                f"SELECT {form.line} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
-                for part in todo
-            ]
-            for index, lines in enumerate(rendered(db, queries)):
-                before = rows
-                for text, count in lines:
-                    spool.write(text[form.trim :] if rows == 0 else text)
-                    rows += count
-                    report.at(rows)
-                if rows - before != todo[index].rows:
-                    raise ExportMismatch(
-                        f"A part of the export has {rows - before} rows where {todo[index].rows} were counted.",
-                        hint="Check the disk that holds the data folder; the task can then be asked for again.",
-                    )
-                if spool.bytes - spool.mark.bytes >= self._config.mark_bytes:
-                    spool.set_mark(len(slices) - len(todo) + index + 1, rows)
-            spool.write(form.tail)
-            entry = FileEntry(self._name(task, form), rows, spool.bytes, spool.sha256(), form.content_type)
-            spool.sync()
-        self._ledger.update_task(task.id, files=[entry], rows_done=rows, bytes_done=entry.bytes)
+        self._ledger.update_task(task.id, rows_planned=planned, phase="writing")
+        folder = self._folder(task.id)
+        growable = task.request.format != "parquet"
+        with Parts(folder, task.request, task.id, self._make(task), can_grow=growable) as parts:
+            todo, skip = _rest(slices, parts.rows)
+            queries = [self._query(task, source, part) for part in todo]
+            with contextlib.closing(rendered(db, queries)) as results:
+                report = _Report(lambda: self._told(task, parts))
+                for part, batches in zip(todo, results, strict=True):
+                    self._write_slice(parts, part, batches, skip, report)
+                    parts.mark(self._config.mark_bytes)
+                    skip = 0
+            files = parts.finish()
+            self._told(task, parts)
+        self._ledger.update_task(task.id, files=files, phase="delivering")
+
+    def _write_slice(
+        self, parts: Parts, part: Slice, batches: Iterator[RecordBatch], skip: int, report: _Report
+    ) -> None:
+        """Write the rows of a slice, but for the first `skip`, which the files have already."""
+        count = 0
+        for batch in batches:
+            rest = batch.slice(max(0, skip - count))
+            count += batch.num_rows
+            if rest.num_rows:
+                parts.add(rest, part.day)
+            report.now_and_then()
+        if count != part.rows:
+            raise ExportMismatch(
+                f"A part of the export has {count} rows where {part.rows} were counted.",
+                hint="Check the disk that holds the data folder; the task can then be asked for again.",
+            )
+
+    def _query(self, task: Task, source: Source, part: Slice) -> str:
+        request = task.request
+        order = ", ".join(named(name) for name in EXPORTS[request.kind].order)
+        key = self._keyring.derive(f"mask/{task.app_id}")
+        rows = f"SELECT {projection(request, key)} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
+        if request.format == "parquet":
+            return rows
+        form = writing(request.format, columns(request), _pinned(task).time_format)
+        return f"SELECT {form.line} FROM ({rows})"
+
+    def _make(self, task: Task) -> Callable[[Path, Growing | None], File]:
+        request = task.request
+        limit = request.max_file_bytes
+        if request.format == "parquet":
+            schema = arrow_schema(columns(request))
+            return lambda path, _: ParquetFile(path, schema, request.compression, limit)
+        form = writing(request.format, columns(request), _pinned(task).time_format)
+        compression = codec(request.compression)
+        return lambda path, growing: TextFile(path, form, compression, limit, growing)
+
+    def _told(self, task: Task, parts: Parts) -> None:
+        self._heed(task.id)
+        self._ledger.update_task(task.id, rows_done=parts.rows, bytes_done=parts.size, parts_done=parts.done)
 
     def deliver(self, task_id: str, attempt: int) -> None:
-        """Put the file into the asker's container.
+        """Put the files into the asker's container, those that are not there yet.
 
         Raises:
             DestinationError: the container does not take it; only `DestinationUnreachable` is worth repeating.
         """
-        task = self._ledger.task(task_id)
-        entry = _written(task)
-        self._container(task).put_file(entry.name, self._folder(task) / entry.name, entry.content_type)
+        while (task := self._task(task_id, attempt)) and task.parts_delivered < len(_written(task)):
+            entry = _written(task)[task.parts_delivered]
+            before = sum(file.bytes for file in _written(task)[: task.parts_delivered])
+            self._put(task, entry, before)
+            self._ledger.report_delivered(
+                task.id, task.destination_shown, task.parts_delivered + 1, before + entry.bytes
+            )
+
+    def _put(self, task: Task, entry: FileEntry, before: int) -> None:
+        report = _Report(lambda: None)
+
+        def progress(sent: int) -> None:
+            report.tell = lambda: self._sent(task, before + sent)
+            report.now_and_then()
+
+        try:
+            container = self._container(task)
+            container.put_file(entry.name, self._folder(task.id) / entry.name, entry.content_type, progress)
+        except DestinationDenied:
+            # New credentials may have come while the old ones were being refused; the caller then looks again.
+            if self._ledger.task(task.id).destination == task.destination:
+                raise
+            self._put(self._ledger.task(task.id), entry, before)
+
+    def _sent(self, task: Task, count: int) -> None:
+        self._heed(task.id)
+        self._ledger.report_delivered(task.id, task.destination_shown, task.parts_delivered, count)
 
     def prove(self, task_id: str, attempt: int) -> None:
         """Write the manifest, last of all, and say that the task succeeded."""
-        task = self._ledger.task(task_id)
-        if task.state == "succeeded":
-            # Killed between saying so and being believed; the destination is forgotten already.
-            return
-        manifest = msgspec.json.format(msgspec.json.encode(self._manifest(task)), indent=2) + b"\n"
-        name = f"{EXPORT_TYPES[task.request.kind]}_{task.id}.manifest.json"
-        self._container(task).put_bytes(name, manifest, "application/json")
-        self._ledger.update_task(task_id, state="succeeded", completed_at=self._now())
-        self._clear(task)
+        # A task that is moved at the very end is proven where it was moved to.
+        while (task := self._task(task_id, attempt)) is not None:
+            if task.parts_delivered < len(_written(task)):
+                self.deliver(task_id, attempt)
+                continue
+            manifest = msgspec.json.format(msgspec.json.encode(self._manifest(task)), indent=2) + b"\n"
+            name = manifest_name(task.request.kind, task.id)
+            self._container(task).put_bytes(name, manifest, "application/json")
+            now = self._now()
+            kept = task.destination_shown == DOWNLOAD
+            self._ledger.succeed_task(
+                task_id,
+                task.destination_shown,
+                now,
+                expires_at=now + self._config.download_hours * _HOUR_MS if kept else None,
+            )
+        if self._ledger.task(task_id).state == "succeeded":
+            self._clear(task_id)
 
     def fail(self, task_id: str, attempt: int, error: Exception) -> None:
-        """Say that the task failed, and why, in words for the one who asked."""
+        """Say that the task ended without success, and why, in words for the one who asked."""
+        task = self._ledger.task(task_id)
+        if task.attempt != attempt:
+            return
         told = (
             error
             if isinstance(error, OuthaulError)
-            else OuthaulError("An internal error.", hint="The server's log says more.")
+            else OuthaulError("An internal error.", hint="The server's log says more.", code="internal")
         )
         failure = Failure(
             attempt=attempt, at=self._now(), code=told.code, message=told.message, hint=told.hint
         )
-        self._ledger.end_task(task_id, "failed", failure)
-        self._clear(self._ledger.task(task_id))
+        self._ledger.end_task(task_id, "cancelled" if isinstance(error, Cancelled) else "failed", failure)
 
     def sweep(self) -> None:
-        """Remove what tasks that have ended left on our disk, and what the engine spilled before a crash."""
-        kept = {task.id for task in self._ledger.unfinished_tasks()}
-        for folder in self._spools.iterdir() if self._spools.is_dir() else ():
-            if folder.name not in kept:
+        """Remove from our disk what belongs to tasks that are over, and files whose time to be fetched is."""
+        self._ledger.forget_destinations(self._now() - self._config.keep_failed_hours * _HOUR_MS)
+        for folder in self._spools.iterdir():
+            if folder.name != "spill" and self._is_over(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._downloads.iterdir() if self._downloads.is_dir() else ():
+            if self._is_expired(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _clear(self, task: Task) -> None:
-        shutil.rmtree(self._folder(task), ignore_errors=True)
+    def clear_spill(self) -> None:
+        """Remove what the engine spilled before a crash; for when nothing runs yet."""
+        shutil.rmtree(self._spools / "spill", ignore_errors=True)
 
-    def _folder(self, task: Task) -> Path:
-        return self._spools / task.id
+    def _is_over(self, task_id: str) -> bool:
+        try:
+            task = self._ledger.task(task_id)
+        except NotFound:
+            return True
+        return task.state in ENDED and task.destination is None
 
-    def _writing(self, task: Task) -> Writing:
-        return writing(task.request.format, EXPORTS[task.request.kind].columns, _pinned(task).time_format)
+    def _is_expired(self, task_id: str) -> bool:
+        try:
+            task = self._ledger.task(task_id)
+        except NotFound:
+            return True
+        if task.state == "succeeded":
+            return task.expires_at is None or task.expires_at <= self._now()
+        return self._is_over(task_id)
 
-    def _name(self, task: Task, form: Writing) -> str:
-        return f"{EXPORT_TYPES[task.request.kind]}_{task.id}.{form.extension}"
+    def _task(self, task_id: str, attempt: int) -> Task | None:
+        """The task, if this attempt at it is still to be worked on."""
+        task = self._ledger.task(task_id)
+        if task.attempt != attempt or task.state in ENDED:
+            return None
+        if task.cancelling:
+            raise Cancelled("The export was cancelled.")
+        return task
 
-    def _path(self, task: Task, form: Writing) -> Path:
-        return self._folder(task) / self._name(task, form)
+    def _heed(self, task_id: str) -> None:
+        if self._ledger.task(task_id).cancelling:
+            raise Cancelled("The export was cancelled.")
 
-    def _source(self, task: Task) -> Source:
-        return Source(self._tables, task.app_id, task.request, _pinned(task), self._config)
+    def _clear(self, task_id: str) -> None:
+        shutil.rmtree(self._folder(task_id), ignore_errors=True)
+
+    def _folder(self, task_id: str) -> Path:
+        return self._spools / task_id
+
+    def _are_written(self, task: Task) -> bool:
+        folder = self._folder(task.id)
+        return all((folder / entry.name).is_file() for entry in _written(task)[task.parts_delivered :])
+
+    def _destination(self, task: Task) -> Destination:
+        if task.destination is None:
+            raise Invalid("The export's destination is no longer kept.", hint="Set it again.")
+        return msgspec.json.decode(self._keyring.unseal(task.destination), type=Destination)
 
     def _container(self, task: Task) -> Container:
-        url = self._keyring.unseal(task.destination or "")
-        return self._destinations.open(url, timeout_s=self._config.delivery_timeout_s)
+        return self._destinations.open(
+            self._destination(task),
+            timeout_s=self._config.delivery_timeout_s,
+            refresh=lambda: self._destination(self._ledger.task(task.id)),
+            task_id=task.id,
+        )
 
     def _manifest(self, task: Task) -> Manifest:
-        pin, entry = _pinned(task), _written(task)
-        export = EXPORTS[task.request.kind]
-        period = task.request.period
+        pin, files, request = _pinned(task), _written(task), task.request
+        period = request.period
         return Manifest(
             manifest_version=MANIFEST_VERSION,
             task_id=task.id,
             app_id=task.app_id,
-            export_type=EXPORT_TYPES[task.request.kind],
-            format=task.request.format,
-            compression=task.request.compression,
-            where=task.request.where,
-            mask=task.request.mask,
+            export_type=EXPORT_TYPES[request.kind],
+            format=request.format,
+            compression=request.compression,
             time_format=pin.time_format,
-            schema=[ColumnEntry(c.name, c.type, not c.required) for c in export.columns],
-            period={"start": _rfc3339(period.start), "end": _rfc3339(period.end)} if period else None,
-            campaigns=task.request.campaigns,
+            schema=[ColumnEntry(c.name, c.type, not c.required) for c in columns(request)],
+            period={"start": show(period.start), "end": show(period.end), "by": period.by}
+            if period
+            else None,
+            campaigns=request.campaigns,
+            where=request.where,
+            mask=request.mask,
             table_versions=pin.versions,
-            pinned_at=_rfc3339(pin.at),
+            pinned_at=show(pin.at),
             rows=task.rows_planned or 0,
-            bytes=entry.bytes,
-            files=[entry],
+            bytes=sum(entry.bytes for entry in files),
+            files=files,
         )
 
 
-class _Progress:
-    """Writes how far a task is into the ledger, now and then."""
+class _Report:
+    """Tells how far a task is, now and then."""
 
-    def __init__(self, ledger: Ledger, task_id: str, spool: Spool) -> None:
-        self._ledger = ledger
-        self._task_id = task_id
-        self._spool = spool
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell = tell
         self._next = 0.0
 
-    def at(self, rows: int) -> None:
+    def now_and_then(self) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _REPORT_S
-            self._ledger.update_task(self._task_id, rows_done=rows, bytes_done=self._spool.bytes)
+            self.tell()
+
+
+def _rest(slices: list[Slice], rows: int) -> tuple[list[Slice], int]:
+    """The slices that are not wholly among the first `rows` rows, and how many rows of the first of them are."""
+    for index, part in enumerate(slices):
+        if rows < part.rows:
+            return slices[index:], rows
+        rows -= part.rows
+    return [], 0
 
 
 @contextlib.contextmanager
@@ -253,12 +388,7 @@ def _pinned(task: Task) -> Pin:
     return task.pin
 
 
-def _written(task: Task) -> FileEntry:
-    if not task.files:
-        raise ValueError(f"task {task.id} has no file")
-    return task.files[0]
-
-
-def _rfc3339(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(min(milliseconds, 253_402_300_799_999) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _written(task: Task) -> list[FileEntry]:
+    if task.files is None:
+        raise ValueError(f"task {task.id} has no files")
+    return task.files

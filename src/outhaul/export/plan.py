@@ -1,6 +1,6 @@
 """Plan: how many rows an export has, and how it is cut into slices, counted in the pinned tables.
 
-A slice is a range of the export's leading column holding about `slice_rows` rows, so that sorting it stays in
+A slice is a range of the export's leading column holding about `slice_rows` stored rows, so that sorting it stays in
 memory; in order, the slices are the export. The cut depends only on the pinned tables and the settings, and the
 bytes written do not depend on the cut.
 """
@@ -15,8 +15,10 @@ from msgspec import Struct
 
 from outhaul.errors import Damaged
 from outhaul.export.relations import FOLDED, SOURCES, relation, source
+from outhaul.instants import LAST
 from outhaul.schema import EXPORTS
-from outhaul.sql import quoted
+from outhaul.selection import condition
+from outhaul.sql import instant, quoted
 from outhaul.tables import StoredFile, Tables
 
 if TYPE_CHECKING:
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from outhaul.config import Config
-    from outhaul.wire import Campaigns, ExportRequest, Period, Pin
+    from outhaul.wire import Campaigns, ExportRequest, Pin
 
 log = logging.getLogger(__name__)
 
-_LAST_INSTANT = 253_402_300_799_999
 _TIME_STEPS = (60_000, 1_000, 1)
 _PREFIXES = (2, 4, 8, 16, 32, 255)
 
@@ -38,12 +39,14 @@ _PREFIXES = (2, 4, 8, 16, 32, 255)
 class Slice(Struct, frozen=True):
     """Rows from `start` (None: from the first) up to `end`, which is not in it (None: to the last).
 
-    Bounds are values of the leading column: ms since 1970, or a device id.
+    Bounds are values of the leading column: ms since 1970, or a device id. `day` is the UTC day that all of the rows
+    are of, where each day has files of its own.
     """
 
     start: int | str | None
     end: int | str | None
     rows: int
+    day: str | None = None
 
 
 class Source:
@@ -53,11 +56,16 @@ class Source:
         self._request = request
         self._pin = pin
         self._config = config
-        self.lead = EXPORTS[request.kind].order[0]
-        self._timed = EXPORTS[request.kind].dated
+        export = EXPORTS[request.kind]
+        self._lead = export.order[0]
+        self._timed = export.dated
         self._campaigns = ""
-        store = Tables(tables)
-        days = _days(request.period) if request.period and self._timed else None
+        store, period = Tables(tables), request.period
+        self._by_arrival = period is not None and period.by == "receivedAt"
+        # Of event time, in ms; for a period of arrival it is what the rows that arrived in it turn out to span.
+        self._span = None if period is None or self._by_arrival else (period.start, period.end)
+        self._condition = " AND ".join(filter(None, (self._arrival(), condition(request))))
+        days = _days(*self._span) if self._span and self._timed else None
         self._files = {
             table: store.files(app_id, table, pin.versions[table], days) if table in pin.versions else []
             for table in SOURCES[request.kind]
@@ -65,38 +73,63 @@ class Source:
         for files in self._files.values():
             _check(files)
 
-    def select_campaigns(self, db: DuckDBPyConnection) -> None:
-        """Keep only the feedback of the campaigns asked for; a window picks those active at some time in it."""
-        campaigns = self._request.campaigns
+    def look(self, db: DuckDBPyConnection) -> None:
+        """Find out what the plan depends on: which campaigns were active, which event times arrived in a period."""
+        campaigns, period = self._request.campaigns, self._request.period
         if campaigns:
             feedback = source("feedback", [file.path for file in self._files["feedback"]])
             self._campaigns = _chosen(db, feedback, campaigns)
+        if period and self._by_arrival:
+            arrived = " UNION ALL ".join(
+                f'SELECT "{self._lead}" AS lead FROM {source(table, [file.path for file in files])} WHERE {self._arrival()}'
+                for table, files in self._files.items()
+            )
+            row: Any = db.execute(
+                f"SELECT epoch_ms(min(lead)), epoch_ms(max(lead)) FROM ({arrived})"
+            ).fetchone()
+            self._span = (0, 0) if row[0] is None else (row[0], row[1] + 1)
+
+    def _arrival(self) -> str:
+        period = self._request.period
+        if period is None or not self._by_arrival:
+            return ""
+        return f'"receivedAt" >= {instant(period.start)} AND "receivedAt" < {instant(period.end)}'
 
     def rows(self, part: Slice | None = None) -> str:
         """The rows of a slice, or of the whole export, as a table expression over the files that can hold them."""
         where, scans = self._scans(part)
-        return relation(self._request.kind, scans, where, self._config, self._pin.at)
+        found = relation(self._request.kind, scans, where, self._config, self._pin.at)
+        return f"(SELECT * FROM {found} WHERE {self._condition})" if self._condition else found
 
     def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
-        """The whole export, cut into slices of about `slice_rows` rows each, in order, with their exact counts.
+        """The whole export, cut into slices of about `slice_rows` stored rows, in order, with their exact counts.
 
-        The cut goes by what is stored. Where rows are folded from several, what comes out of a slice is counted
-        slice by slice: folding everything at once would take memory that grows with the export.
+        The cut goes by what is stored. Where what comes out of a slice is something else, folded or filtered, it is
+        counted slice by slice: doing that for all at once would take memory that grows with the export.
         """
         cuts: list[tuple[int | str, int]] = []
         for start, rows in self._buckets(db, slice_rows, None, 0):
-            if cuts and cuts[-1][1] + rows <= slice_rows:
+            if cuts and cuts[-1][1] + rows <= slice_rows and self._day(start) == self._day(cuts[-1][0]):
                 cuts[-1] = (cuts[-1][0], cuts[-1][1] + rows)
             else:
                 cuts.append((start, rows))
         ends = [start for start, _ in cuts[1:]]
         slices = [
-            Slice(None if index == 0 else start, ends[index] if index < len(ends) else None, rows)
+            Slice(
+                None if index == 0 else start,
+                ends[index] if index < len(ends) else None,
+                rows,
+                self._day(start),
+            )
             for index, (start, rows) in enumerate(cuts)
         ]
-        if self._request.kind not in FOLDED:
+        if self._request.kind not in FOLDED and not self._condition:
             return slices
-        return [Slice(part.start, part.end, self._count(db, part)) for part in slices]
+        counted = [Slice(part.start, part.end, self._count(db, part), part.day) for part in slices]
+        return [part for part in counted if part.rows]
+
+    def _day(self, start: int | str) -> str | None:
+        return _utc_day(int(start)) if self._request.day_path else None
 
     def _count(self, db: DuckDBPyConnection, part: Slice) -> int:
         row: Any = db.execute(f"SELECT count(*) FROM {self.rows(part)}").fetchone()
@@ -105,15 +138,14 @@ class Source:
     def _scans(self, part: Slice | None) -> tuple[str, dict[str, str]]:
         """The condition that a slice puts on the leading column, and the tables to put it on."""
         start, end = (part.start, part.end) if part else (None, None)
-        period = self._request.period
-        if period and self._timed:
-            start = period.start if start is None else start
-            end = period.end if end is None else end
+        if self._span and self._timed:
+            start = self._span[0] if start is None else start
+            end = self._span[1] if end is None else end
         conditions = []
         if start is not None:
-            conditions.append(f'"{self.lead}" >= {_literal(start)}')
+            conditions.append(f'"{self._lead}" >= {_literal(start)}')
         if end is not None:
-            conditions.append(f'"{self.lead}" < {_literal(end)}')
+            conditions.append(f'"{self._lead}" < {_literal(end)}')
         scans = {
             table: source(table, [file.path for file in files if _overlaps(file, start, end)])
             for table, files in self._files.items()
@@ -129,7 +161,7 @@ class Source:
         steps = _TIME_STEPS if self._timed else _PREFIXES
         step = steps[level]
         bucket = (
-            f'epoch_ms("{self.lead}") // {step} * {step}' if self._timed else f'left("{self.lead}", {step})'
+            f'epoch_ms("{self._lead}") // {step} * {step}' if self._timed else f'left("{self._lead}", {step})'
         )
         where, scans = self._scans(part)
         counted = db.execute(
@@ -157,11 +189,12 @@ def _check(files: list[StoredFile]) -> None:
             )
 
 
-def _days(period: Period) -> tuple[str, str]:
-    first, last = (
-        min(time, _LAST_INSTANT) // 1000 for time in (period.start, max(period.start, period.end - 1))
-    )
-    return f"{datetime.fromtimestamp(first, UTC):%Y-%m-%d}", f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d}"
+def _days(start: int, end: int) -> tuple[str, str]:
+    return _utc_day(start), _utc_day(max(start, end - 1))
+
+
+def _utc_day(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(min(milliseconds, LAST) // 1000, UTC):%Y-%m-%d}"
 
 
 def _overlaps(file: StoredFile, start: int | str | None, end: int | str | None) -> bool:
@@ -175,10 +208,7 @@ def _comparable(bound: int | str) -> Any:
 
 
 def _literal(bound: int | str) -> str:
-    if isinstance(bound, str):
-        return quoted(bound)
-    seconds, rest = divmod(min(bound, _LAST_INSTANT), 1000)
-    return f"TIMESTAMPTZ '{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:03d}+00'"
+    return quoted(bound) if isinstance(bound, str) else instant(bound)
 
 
 def _chosen(db: DuckDBPyConnection, feedback: str, campaigns: Campaigns) -> str:

@@ -82,10 +82,11 @@ def relation(kind: Kind, sources: dict[str, str], where: str, config: Config, at
 
 def _spans(kind: str, scans: dict[str, str]) -> str:
     return f"""(
-    SELECT s.* REPLACE (coalesce(s.endTime, e.endTime) AS "endTime"),
+    SELECT s.* REPLACE (coalesce(s.endTime, e.endTime) AS "endTime", greatest(s.receivedAt, e.receivedAt) AS "receivedAt"),
         epoch_ms(coalesce(s.endTime, e.endTime)) - epoch_ms(s.startTime) AS duration
     FROM {scans[kind]} s
-    LEFT JOIN (SELECT deviceId, {kind}Id, min(endTime) AS endTime FROM {scans[f"{kind}_end"]} GROUP BY ALL) e
+    LEFT JOIN (SELECT deviceId, {kind}Id, min(endTime) AS endTime, arg_min(receivedAt, endTime) AS receivedAt
+        FROM {scans[f"{kind}_end"]} GROUP BY ALL) e
         ON e.deviceId = s.deviceId AND e.{kind}Id = s.{kind}Id)"""
 
 
@@ -106,7 +107,7 @@ def _sessions(scans: dict[str, str], config: Config, at: int) -> str:
             WHEN {silent} > {config.session_timeout_s * 1000} THEN 'serverTimeout'
         END AS "endReason",
         arg_min(networkType, ROW({latest})) AS "networkType", arg_min(locale, ROW({latest})) AS locale,
-        arg_min(countrycode, ROW({latest})) AS countrycode
+        arg_min(countrycode, ROW({latest})) AS countrycode, max(receivedAt) AS "receivedAt"
     FROM {scans["session"]}
     GROUP BY deviceId, sessionId, startTime)"""
 

@@ -1,87 +1,63 @@
-"""The file of an export while it grows on our own disk: appended to, marked, and taken up again after a crash.
+"""A file of an export while it grows on our own disk: appended to, hashed, continued after a crash.
 
-Every so often what was written is forced to disk and a mark beside the file says how many slices, rows and bytes
-that is; continuing cuts the file back to the mark. SHA-256 cannot be stored half-way, so the part that is there
-is read once more, which is quicker than making it again.
+SHA-256 cannot be stored half-way, so what is there is read once more when a file is continued, which is quicker than
+making it again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-from typing import TYPE_CHECKING, Self
-
-import msgspec
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from outhaul.durable import sync
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
+
+    from typing_extensions import Buffer
 
 _READ = 4 * 1024 * 1024
 
 
-class Mark(Struct, frozen=True):
-    """What of a file is durable."""
+class Spool(io.RawIOBase):
+    """Appends to `path`, after the first `kept` bytes of what is there; a binary file to those who write Parquet."""
 
-    slices: int = 0
-    rows: int = 0
-    bytes: int = 0
-
-
-class Spool:
-    """Appends to `path`, continuing after its last mark; `mark` says where that is."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._marks = path.with_name(path.name + ".mark")
-        self.mark = (
-            msgspec.json.decode(self._marks.read_bytes(), type=Mark) if self._marks.exists() else Mark()
-        )
+        self._path = path
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-        if self._file.seek(0, os.SEEK_END) < self.mark.bytes:
-            # After a power failure the mark may be there without the file it speaks of.
-            self.mark = Mark()
-        self._file.truncate(self.mark.bytes)
-        self._file.seek(0)
+        self._file.truncate(kept)
         self._hash = hashlib.sha256()
         while part := self._file.read(_READ):
             self._hash.update(part)
-        self.bytes = self._file.tell()
-        self.rows = self.mark.rows
+        self.size = self._file.tell()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
+        super().close()
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Buffer) -> int:
+        """Append bytes; all of them, and how many that is."""
         view = memoryview(data)
+        count = len(view)
         self._hash.update(view)
-        self.bytes += len(view)
+        self.size += count
         while view:
             view = view[self._file.write(view) :]
-
-    def set_mark(self, slices: int, rows: int) -> None:
-        """Make what was written durable: after a crash it is not written again."""
-        os.fdatasync(self._file.fileno())
-        self.mark = Mark(slices, rows, self.bytes)
-        self.rows = rows
-        partial = self._marks.with_suffix(".tmp")
-        partial.write_bytes(msgspec.json.encode(self.mark))
-        sync(partial)
-        partial.rename(self._marks)
+        return count
 
     def sync(self) -> None:
-        """Make what was written durable, for good: the file is whole, and it is found again."""
+        """Make what was written durable: after a crash it is there, under its name."""
         os.fdatasync(self._file.fileno())
-        for folder in (self._marks.parent, self._marks.parent.parent):
+        for folder in (self._path.parent, self._path.parent.parent):
             sync(folder)
 
     def sha256(self) -> str:

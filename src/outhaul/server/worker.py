@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
+_SWEEP_S = 60.0
 _FAILED_S = 5.0
 
 
@@ -50,17 +52,26 @@ def run(data: Path, config: Config) -> None:
 def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     ledger = Ledger(data)
     exporter = Exporter(
-        data, ledger, config, Keyring.open(data, config.secret_key), Destinations(config.destinations), now
+        data,
+        ledger,
+        config,
+        Keyring.open(data, config.secret_key),
+        Destinations(config.destinations, downloads=data / "downloads"),
+        now,
     )
     jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
-    exporter.sweep()
+    exporter.clear_spill()
     # A daemon: when this thread fails the process must end, so that it is started again whole.
     landing = threading.Thread(
         target=_land, args=(data, ledger, config, stopping), name="landing", daemon=True
     )
     landing.start()
     jobs.start()
+    swept = -_SWEEP_S
     while not stopping.wait(_LOOK_S):
+        if time.monotonic() >= swept + _SWEEP_S:
+            swept = time.monotonic()
+            exporter.sweep()
         for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
             jobs.enqueue(task)
     landing.join()
