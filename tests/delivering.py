@@ -8,7 +8,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
 import pytest
@@ -18,6 +18,7 @@ from outhaul.wire import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import Message
 
     from outhaul.errors import OuthaulError
 
@@ -65,7 +66,8 @@ def secrets_of(destination: Destination) -> list[str]:
     """Everything in a destination that nobody may be shown."""
     found = re.findall(r"sig=([^&]+)", f"{destination.url}&{destination.sas_token or ''}")
     found += [destination.access_key_id, destination.secret_access_key, destination.session_token]
-    found += [value for value in (destination.service_account or {}).values() if isinstance(value, str)]
+    account = destination.service_account or {}
+    found += [account.get(name) for name in ("client_email", "private_key_id", "private_key")]
     return [secret for secret in found if secret]
 
 
@@ -84,14 +86,24 @@ def failing_quietly(
     assert caught.value.hint
 
 
+class Asked(NamedTuple):
+    """A request as it came."""
+
+    command: str
+    path: str
+    headers: Message
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Answering
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers["content-length"] or 0))
-        self.server.seen.append(self)
-        status, headers, body = self.server.answer(self)
+        # A copy: the handler goes on to serve what comes next on its connection.
+        request = Asked(self.command, self.path, self.headers)
+        self.server.seen.append(request)
+        status, headers, body = self.server.answer(request)
         with suppress(ConnectionError):  # of several parts sent at once, the first refused ends them all
             self.send_response(status, f"Because of {self.path}")
             for name, value in headers.items():
@@ -113,15 +125,15 @@ Answer = tuple[int, dict[str, str], bytes]
 class Answering(ThreadingHTTPServer):
     """A server that answers every request as told, for answers that no emulator gives; `seen` is what was asked."""
 
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], Answer]) -> None:
+    def __init__(self, answer: Callable[[Asked], Answer]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
-        self.seen: list[BaseHTTPRequestHandler] = []
+        self.seen: list[Asked] = []
         self.origin = f"http://127.0.0.1:{self.server_port}"
 
 
 @contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], Answer]) -> Iterator[Answering]:
+def answering(answer: Callable[[Asked], Answer]) -> Iterator[Answering]:
     with Answering(answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server

@@ -39,11 +39,10 @@ from outhaul.errors import (
 )
 
 if TYPE_CHECKING:
-    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
     from azurite import Azurite
-    from delivering import Answer
+    from delivering import Answer, Asked
 
 # --- tokens that say themselves that they cannot work -------------------------------------------------
 
@@ -298,7 +297,7 @@ def test_a_host_that_never_answers(tmp_path: Path) -> None:
     assert "did not answer in time" in caught.value.message
 
 
-def told_by_path(request: BaseHTTPRequestHandler) -> Answer:
+def told_by_path(request: Asked) -> Answer:
     """Answer with the status that the path's first name ends in, and repeat the token wherever that is possible."""
     token = parse_qs(urlsplit(request.path).query)["sig"][0]
     code = re.sub(r"[^A-Za-z]", "", token) if "echo" in request.path else "SomeCode"

@@ -25,10 +25,9 @@ from outhaul.errors import (
 from outhaul.wire import Destination
 
 if TYPE_CHECKING:
-    from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
-    from delivering import Answer
+    from delivering import Answer, Asked
     from s3 import S3
 
 KEYS = {
@@ -280,7 +279,7 @@ def test_keys_of_another_place_are_not_sent_to_this_one(tmp_path: Path) -> None:
     file.write_bytes(bytes(17 * MIB))
     other = bucket("s3://other", endpoint="https://files.example.com", access_key_id="OTHER")
 
-    def answer(request: BaseHTTPRequestHandler) -> Answer:
+    def answer(request: Asked) -> Answer:
         if request.command == "POST":
             return 200, {}, BEGUN if "uploads" in request.path else b"<CompleteMultipartUploadResult/>"
         return 200, {"ETag": '"x"'}, b""
@@ -417,7 +416,7 @@ def test_answers_become_our_errors(status: int, body: str, expected: type[Outhau
 def test_a_server_that_repeats_what_it_was_sent(status: int) -> None:
     token = "FwoGZXIvYXdzEBYaDExampleSessionTokenOfLetters"
 
-    def answer(request: BaseHTTPRequestHandler) -> Answer:
+    def answer(request: Asked) -> Answer:
         heard = f"{request.headers} {KEYS['secret_access_key']} {token}"
         body = f"<Error><Code>{token}</Code><Region>{token}</Region><Message>{heard}</Message></Error>"
         # As the name of an error: the secret's letters, or a piece of them among others.

@@ -51,6 +51,12 @@ def explain(told: str, site: str, words: Words, secrets: Iterable[str]) -> Faile
             DestinationError(f"The {words.noun} is not at {site}, but in another region.", hint=hint),
             answered=True,
         )
+    if "source: Credential" in told or "PathAndKeyProvided" in told:
+        error = DestinationError(
+            f"This server cannot open {words.noun}s.",
+            hint="Its environment holds a GOOGLE_ variable that cannot be read; Outhaul needs none.",
+        )
+        return Failed(error, answered=False)
     if "HttpError" not in told:
         error = DestinationError(
             f"What {site} answered is not what a {words.noun} answers.", hint=words.misfit
