@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from outhaul.errors import Busy, Invalid, OuthaulError, TooLarge, Unauthenticated
+from outhaul.errors import Busy, Forbidden, Invalid, OuthaulError, TooLarge, Unauthenticated
 from outhaul.inflate import Encoding, inflate, sniff
 from outhaul.journal import Header
 from outhaul.keys import read_basic
+from outhaul.ledger.access import TOKEN_PREFIX
+from outhaul.ledger.bearers import Bearers
 from outhaul.protocols.dialects import DIALECTS
 from outhaul.protocols.json_text import JSON_ERRORS, mend
 from outhaul.records import Frame
@@ -55,13 +57,20 @@ class Apps:
     """Whose key is whose, in memory.
 
     A key that is not known makes it look into the ledger, at most once per second, so that an app just made
-    on the command line is known at once. `clock` gives seconds that never go back.
+    on the command line is known at once. `clock` gives seconds that never go back, `now` ms since 1970 UTC.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._bearers = Bearers(ledger, now)
         self._known: dict[str, App] = {}
+        self._by_id: dict[str, App] = {}
         self._loaded_at = -_RELOAD_S
         self._loading: asyncio.Task[None] | None = None
         self._trouble = False
@@ -85,6 +94,28 @@ class Apps:
             "No app has this SDK key.", hint="Check the key, or register the app with `outhaul apps create`."
         )
 
+    async def admit(self, bearer: str) -> App:
+        """The app that has this SDK key, or that an API token is for which may send data.
+
+        Raises:
+            Unauthenticated: none has, or the token is good no more.
+            Forbidden: the token lacks the scope, or is for no one app.
+            Busy: the ledger could not be asked.
+        """
+        # Looked up first: most that send show a key, and it must not cost them more because tokens exist.
+        if bearer in self._known or not bearer.startswith(TOKEN_PREFIX):
+            return await self.find(bearer)
+        token = await self._bearers.find(bearer)
+        if "data:write" not in token.scopes:
+            raise Forbidden("The token lacks the scope data:write.", hint="Use one that has it.")
+        if token.app_id is None:
+            raise Forbidden("The token is for all apps: whose data is it?", hint="Use one for the app.")
+        if token.app_id not in self._by_id:
+            await self._reload()
+        if token.app_id not in self._by_id:
+            raise Busy("The token's app cannot be looked up now.", hint="Send again later.")
+        return self._by_id[token.app_id]
+
     async def _reload(self) -> None:
         if self._loading is None:
             now = self._clock()
@@ -99,6 +130,7 @@ class Apps:
         try:
             apps = await asyncio.to_thread(self._ledger.apps)
             self._known = {app.sdk_key: app for app in apps}
+            self._by_id = {app.app_id: app for app in apps}
             self._trouble = False
         except Exception:  # noqa: BLE001  whatever ails the ledger, the answer to devices is to come back
             self._trouble = True
@@ -144,7 +176,7 @@ _PREFLIGHT = (
     (b"access-control-max-age", b"86400"),
 )
 
-_NATIVE_STATUS = {Unauthenticated: 401, TooLarge: 413, Invalid: 400, Busy: 503}
+_NATIVE_STATUS = {Unauthenticated: 401, Forbidden: 403, TooLarge: 413, Invalid: 400, Busy: 503}
 # 400 is the only client error on which every Segment SDK lets go of a batch; others keep or lose it at will.
 _SEGMENT_STATUS = {Unauthenticated: 503, TooLarge: 400, Invalid: 400, Busy: 503}
 # Any client error silences this SDK until the page is loaded again, so bodies are never refused, only set aside.
@@ -220,7 +252,7 @@ class Collect:
     # One method for each dialect
 
     async def _native(self, request: _Request) -> Answer:
-        app = await self._apps.find(_bearer(request))
+        app = await self._apps.admit(_bearer(request))
         encoding = _sniff(request)
         count = await self._look(request, encoding, DIALECTS["native"].skim)
         if b"check=true" in request.query.split(b"&"):

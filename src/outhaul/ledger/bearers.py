@@ -32,8 +32,9 @@ class Bearers:
     def __init__(self, ledger: Ledger, now: Callable[[], int]) -> None:
         self._ledger = ledger
         self._now = now
-        # Only secrets that exist are kept: guesses must not push them out.
-        self._seen: dict[str, tuple[int, ApiToken]] = {}
+        # Kept apart, so that guesses do not push out what exists.
+        self._seen: dict[str, tuple[int, ApiToken | None]] = {}
+        self._missed: dict[str, tuple[int, ApiToken | None]] = {}
         self._touched: dict[str, int] = {}
         self._touching: set[asyncio.Task[None]] = set()
 
@@ -55,19 +56,20 @@ class Bearers:
         return token
 
     async def _token(self, hashed: str) -> ApiToken | None:
-        checked_at, token = self._seen.get(hashed, (0, None))
-        if token is not None and checked_at <= self._now() < checked_at + RECHECK_MS:
-            return token
         now = self._now()
+        known = self._seen.get(hashed) or self._missed.get(hashed)
+        if known is not None and known[0] <= now < known[0] + RECHECK_MS:
+            return known[1]
         try:
             token = await asyncio.to_thread(self._look, hashed)
         except sa.exc.SQLAlchemyError:
             raise Busy("Tokens cannot be checked now.", hint="Try again later.") from None
         self._seen.pop(hashed, None)
-        if token is not None:
-            if len(self._seen) >= _KEPT:
-                del self._seen[next(iter(self._seen))]
-            self._seen[hashed] = now, token
+        self._missed.pop(hashed, None)
+        kept = self._missed if token is None else self._seen
+        if len(kept) >= _KEPT:
+            del kept[next(iter(kept))]
+        kept[hashed] = now, token
         return token
 
     def _look(self, hashed: str) -> ApiToken | None:
