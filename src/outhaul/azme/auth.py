@@ -60,9 +60,7 @@ class Authenticator:
         # for five minutes after that, but an installation that shortens the lifetime means it, and the
         # code below is what clients are told to look for before they ask again.
         if claims.expires_at * 1000 <= self._now():
-            raise Unauthenticated(
-                "The access token has expired.", hint="Ask for a new one.", code=EXPIRED
-            )
+            raise Unauthenticated("The access token has expired.", hint="Ask for a new one.", code=EXPIRED)
         credential = await self._credential(claims.client_id)
         if credential is None:
             raise Unauthenticated(

@@ -7,6 +7,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
+from outhaul.api.audit import Audit
 from outhaul.azme.auth import Authenticator, authorize
 from outhaul.azme.call import Call
 from outhaul.azme.exports import Exports
@@ -79,6 +80,7 @@ class Door:
         self._installed: Installation | None = None
         self._tokens = Tokens(ledger, keyring, config, now)
         self._authenticator = Authenticator(ledger, keyring, now)
+        self._audit = Audit(ledger, now)
         resources = Resources(ledger)
         exports = Exports(resources, ledger, keyring, destinations, mark, now)
         provider = f"{_SUBSCRIPTION}/providers/{PROVIDER}"
@@ -152,7 +154,7 @@ class Door:
                 _check_version(request, any_version=route.any_version)
                 check_subscription(names.get("subscription", installation.subscription_id), installation)
                 authorize(credential, writes=method != "GET")
-                return await route.handler(Call(request, installation, names))
+                return await route.handler(Call(request, installation, names, credential, self._audit))
         if found:
             return _not_allowed(tuple(route.method for route, _ in found))
         raise _unknown()

@@ -136,6 +136,7 @@ class Exports:
             mark=await self._mark(),
         )
         await asyncio.to_thread(self._ledger.create_task, task)
+        await call.record("export.create", task.id, app.app_id)
         path = f"{app_path(app, call.installation)}/devices/exportTasks/{task.id}"
         return json_reply(202, _result(task), location=f"{call.request.base}{path}?api-version={API_VERSION}")
 

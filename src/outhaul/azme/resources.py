@@ -64,6 +64,7 @@ class Resources:
             )
             for path, app in paths.items()
         ]
+        await call.record("app.list", "")
         return json_reply(200, ResourceListResult(resources))
 
     async def check_name(self, call: Call) -> Reply:
@@ -88,6 +89,7 @@ class Resources:
             )
             for app in await self._collection(call.names)
         ]
+        await call.record("app.list", call.names["collection"])
         return json_reply(200, ResourceListResult(resources))
 
     async def find_app(self, names: dict[str, str]) -> App:
