@@ -16,12 +16,14 @@ from starlette.responses import Response
 from outhaul.wire import Scope
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from starlette.requests import Request
 
-    from outhaul.api.access import Caller
+    from outhaul.api.access import Access, Caller
     from outhaul.config import Config
     from outhaul.container import Destinations
     from outhaul.keys import Keyring
@@ -35,20 +37,25 @@ Needs = Scope | Literal["caller", "nothing"]
 
 
 class Door(NamedTuple):
-    """What handlers work with: the nouns, and the clock.
+    """What handlers work with: the nouns, the clock, and what there is only so much of.
 
-    `data` is the data folder. `mark` closes what the journal holds and gives the position that an export has to wait
-    for. `now` is ms since 1970 UTC. Calls to the ledger and the tables block: make them with `asyncio.to_thread`.
+    `downloads` is the folder with the files that the server keeps. `mark` closes what the journal holds and gives the
+    position that an export has to wait for. `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's
+    server, `watchers` has a place for each stream of events. Calls to the ledger and the tables block: make them with
+    `asyncio.to_thread`.
     """
 
+    access: Access
     ledger: Ledger
     keyring: Keyring
     config: Config
     destinations: Destinations
     tables: Tables
-    data: Path
+    downloads: Path
     mark: Callable[[], Awaitable[int]]
     now: Callable[[], int]
+    patient: Executor
+    watchers: asyncio.Semaphore
 
 
 class Call(NamedTuple):
@@ -94,7 +101,7 @@ class Operation(NamedTuple):
     (`problems.EVERYWHERE`). A `linked` operation lets in who has a signed `link` in the query, without a caller.
     """
 
-    method: Literal["GET", "POST", "PUT"]
+    method: Literal["GET", "HEAD", "POST", "PUT"]
     path: str
     name: str
     summary: str

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import traceback
 from logging import getLogger
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 
 from outhaul import errors
 from outhaul.rest import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _log = getLogger(__name__)
 
@@ -31,6 +34,7 @@ PROBLEMS: dict[str, Known] = {
     "unauthenticated": Known(401, "Who is asking is unknown"),
     "token_expired": Known(401, "The token has expired"),
     "token_revoked": Known(401, "The token was revoked"),
+    "link_expired": Known(401, "The link has expired"),
     "forbidden": Known(403, "The caller may not do this"),
     "scope_missing": Known(403, "The caller lacks the scope for this"),
     "not_found": Known(404, "There is no such thing"),
@@ -55,45 +59,41 @@ EVERYWHERE = ("invalid", "internal")
 OF_CALLERS = ("unauthenticated", "token_expired", "token_revoked", "forbidden", "scope_missing", "too_many")
 """What any operation can answer that needs a caller."""
 
-_STATUSES: tuple[tuple[type[errors.OuthaulError], int], ...] = (
-    (errors.Invalid, 400),
-    (errors.DestinationError, 400),
-    (errors.Unauthenticated, 401),
-    (errors.Forbidden, 403),
-    (errors.NotFound, 404),
-    (errors.Conflict, 409),
-    (errors.TooLarge, 413),
-    (errors.TooMany, 429),
-    (errors.Busy, 503),
-)
+_STATUS_OF: dict[type[errors.OuthaulError], int] = {
+    errors.Invalid: 400,
+    errors.DestinationError: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.TooMany: 429,
+    errors.Busy: 503,
+}
 
 
-def answer(error: Exception, request_id: str, path: str) -> Response:
+def answer(
+    error: Exception, request_id: str, path: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """The problem that an error is; one that was not raised on purpose is logged, and told without what it said."""
-    status = _status(error) if isinstance(error, errors.OuthaulError) else None
-    if status is None or not isinstance(error, errors.OuthaulError):
+    ours = error if isinstance(error, errors.OuthaulError) else None
+    status = _status(ours) if ours else None
+    if ours is None or status is None:
         # Where it happened, but not what it said: the message of a foreign error can quote a secret.
         frames = "".join(traceback.format_tb(error.__traceback__))
         _log.error("request %s failed with %s at\n%s", request_id, type(error).__name__, frames)
-        hidden = errors.OuthaulError(
-            "The server failed on this request.",
-            hint=f"Its log says more under the request id {request_id}.",
-            code="internal",
+        hint = f"Its log says more under the request id {request_id}."
+        ours, status = (
+            errors.OuthaulError("The server failed on this request.", hint=hint, code="internal"),
+            500,
         )
-        return _response(hidden, 500, request_id, path)
-    return _response(error, status, request_id, path)
+    return _response(show(ours, status, request_id, path), {**_headers(ours, status), **(headers or {})})
 
 
-def _status(error: errors.OuthaulError) -> int | None:
+def show(error: errors.OuthaulError, status: int, request_id: str, path: str) -> Problem:
+    """The body of an error's answer."""
     known = PROBLEMS.get(error.code)
-    if known is not None:
-        return known.status
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
-
-
-def _response(error: errors.OuthaulError, status: int, request_id: str, path: str) -> Response:
-    known = PROBLEMS.get(error.code)
-    problem = Problem(
+    return Problem(
         type="about:blank",
         title=known.title if known else error.code,
         status=status,
@@ -103,10 +103,23 @@ def _response(error: errors.OuthaulError, status: int, request_id: str, path: st
         request_id=request_id,
         instance=path,
     )
+
+
+def _response(problem: Problem, headers: dict[str, str]) -> Response:
+    return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA)
+
+
+def _headers(error: errors.OuthaulError, status: int) -> dict[str, str]:
     headers = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="outhaul", error="invalid_token"'
+    if status == _STATUS_OF[errors.Unauthenticated]:
+        headers["WWW-Authenticate"] = 'Bearer realm="outhaul"'
     if isinstance(error, errors.Busy):
         seconds = error.retry_after_s if isinstance(error, errors.TooMany) else _BUSY_S
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
-    return Response(msgspec.json.encode(problem), status, headers, MEDIA)
+    return headers
+
+
+def _status(error: errors.OuthaulError) -> int | None:
+    if error.code in PROBLEMS:
+        return PROBLEMS[error.code].status
+    return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,11 @@ import uvloop
 from granian.constants import Interfaces, SSLProtocols
 from granian.server.embed import Server
 
+from outhaul.api.access import Access
+from outhaul.api.app import Api
+from outhaul.api.events import WATCHERS
+from outhaul.api.operations import PREFIX
+from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
 from outhaul.collect import Apps, Collect
 from outhaul.container import Destinations
@@ -21,6 +27,7 @@ from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.server.process import begin, explained, now, patiently
+from outhaul.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _LOOK_S = 0.5
+_PATIENT = 8
+"""Threads that wait for other people's servers, so that nobody else has to."""
 
 
 def run(data: Path, address: Address, config: Config, ready: Event) -> None:
@@ -55,9 +64,11 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     _check_port(address)
     collect = Collect(journal, Apps(ledger), config, now)
     keyring = Keyring.open(data, config.secret_key)
-    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
+    destinations = Destinations(config.destinations, downloads=data / "downloads")
+    door = Door(ledger, keyring, config, destinations, journal.roll, now)
+    api = _api(data, ledger, keyring, config, destinations, journal)
     server = Server(
-        _router(collect, door, config),
+        _router(collect, api, door, config),
         address=address.host,
         port=address.port,
         interface=Interfaces.ASGINL,
@@ -85,6 +96,26 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     finally:
         rolling.cancel()
         await journal.close()
+
+
+def _api(
+    data: Path, ledger: Ledger, keyring: Keyring, config: Config, destinations: Destinations, journal: Journal
+) -> Api:
+    return Api(
+        ApiDoor(
+            access=Access(ledger, keyring, config, now),
+            ledger=ledger,
+            keyring=keyring,
+            config=config,
+            destinations=destinations,
+            tables=Tables(data / "tables"),
+            downloads=data / "downloads",
+            mark=journal.roll,
+            now=now,
+            patient=ThreadPoolExecutor(_PATIENT, "patient"),
+            watchers=asyncio.Semaphore(WATCHERS),
+        )
+    )
 
 
 def _check_port(address: Address) -> None:
@@ -130,8 +161,8 @@ async def _roll(journal: Journal, interval_s: float) -> None:
             position, rolled_at = reached, clock()
 
 
-def _router(collect: App, door: App, config: Config) -> App:
-    """Devices' paths to `collect`, `/healthz` here, everything else to the door."""
+def _router(collect: App, api: App, door: App, config: Config) -> App:
+    """Devices' paths to `collect`, those of our own API to it, `/healthz` here, everything else to the old API."""
     prefix = urlsplit(config.public_url).path.rstrip("/")
 
     async def route(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -141,6 +172,9 @@ def _router(collect: App, door: App, config: Config) -> App:
         if path in Collect.PATHS:
             scope["path"] = path
             await collect(scope, receive, send)
+        elif path == PREFIX or path.startswith(f"{PREFIX}/"):
+            scope["path"] = path
+            await api(scope, receive, send)
         elif path == "/healthz":
             await _healthy(send)
         else:
