@@ -9,9 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from delivering import NOW, SIGNATURE, TOKEN, at, destinations, everything_told, failing_quietly
+from gcs import account
 from outhaul.address import resolve
-from outhaul.container import Destinations
+from outhaul.container import Destinations, describe
 from outhaul.errors import DestinationRefused, DestinationUnreachable, Invalid
+from outhaul.wire import DOWNLOAD, Destination
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -319,3 +321,102 @@ def test_names_are_resolved_as_the_system_does() -> None:
         Destinations().check(at(f"https://localhost.localdomain.localhost/exports?{TOKEN}"))
     assert "127.0.0.1" in resolve("localhost", 443)
     assert resolve("no-such-host.invalid", 443) == []
+
+
+# --- members, and what may be shown -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("destination", "member"),
+    [
+        (Destination(url=f"https://acct.blob.core.windows.net/exports?{TOKEN}", sas_token=TOKEN), "sasToken"),
+        (Destination(url="https://acct.blob.core.windows.net/exports", sas_token="sig=%ff"), "sasToken"),
+        (Destination(url="https://acct.blob.core.windows.net/exports", region="eu-west-1"), "region"),
+        (
+            Destination(url="https://acct.blob.core.windows.net/exports", endpoint="https://x.example"),
+            "endpoint",
+        ),
+        (Destination(url="https://acct.blob.core.windows.net/exports", access_key_id="a"), "accessKeyId"),
+        (Destination(url="file:///srv/exports/", sas_token=TOKEN), "sasToken"),
+        (Destination(url="file:///srv/exports/", secret_access_key="b"), "secretAccessKey"),
+        (Destination(url=DOWNLOAD, session_token="c"), "sessionToken"),
+        (Destination(url=DOWNLOAD, service_account={}), "serviceAccount"),
+    ],
+)
+def test_a_member_that_does_not_belong_to_the_url_is_named(destination: Destination, member: str) -> None:
+    with pytest.raises(Invalid, match=rf"destination\.{member} ") as caught:
+        destinations("file:///srv/exports/").check(destination)
+    assert SIGNATURE not in everything_told(caught.value)
+    assert quote(SIGNATURE, safe="") not in everything_told(caught.value)
+
+
+def test_a_token_may_be_beside_a_url_that_was_copied_from_a_listing() -> None:
+    url = "https://acct.blob.core.windows.net/exports?restype=container&comp=list"
+    destinations().open(Destination(url=url, sas_token=f"?{TOKEN}"), timeout_s=1)
+
+
+KEYS = {
+    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "secret_access_key": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
+}
+
+
+@pytest.mark.parametrize(
+    ("destination", "shown"),
+    [
+        (
+            at(f"HTTPS://ACCT.blob.core.windows.net:443/exports//2030/a%20b/?{TOKEN}"),
+            "https://acct.blob.core.windows.net/exports/2030/a%20b",
+        ),
+        (at(f"http://127.0.0.1:10000/acct/exports?{TOKEN}"), "http://127.0.0.1:10000/acct/exports"),
+        (at(f"https://acct.blob.core.windows.net/$web?{TOKEN}"), "https://acct.blob.core.windows.net/$web"),
+        (Destination(url="s3://exports/a%20b/", region="eu-west-1", **KEYS), "s3://exports/a%20b"),
+        (
+            Destination(url="s3://exports", endpoint="https://minio.inner:9000", **KEYS),
+            "s3://exports at https://minio.inner:9000",
+        ),
+        (Destination(url="gs://exports/2030", service_account=account()), "gs://exports/2030"),
+        (at("file:///srv/my%20exports/"), "file:///srv/my%20exports"),
+        (at(DOWNLOAD), DOWNLOAD),
+    ],
+)
+def test_what_may_be_shown_of_a_destination(destination: Destination, shown: str) -> None:
+    assert describe(destination) == shown
+
+
+def test_what_is_no_destination_is_not_shown() -> None:
+    for url in (
+        "exports",
+        f"https://user:{SIGNATURE}@acct.blob.core.windows.net/exports?{TOKEN}",
+        "s3://exports",
+    ):
+        with failing_quietly(Invalid, url):
+            describe(at(url))
+
+
+# --- downloads ----------------------------------------------------------------------------------------
+
+
+def test_downloads_are_kept_in_a_folder_of_their_task(tmp_path: Path) -> None:
+    file = tmp_path / "local"
+    file.write_bytes(b"content")
+    keeping = Destinations(downloads=tmp_path / "downloads")
+    keeping.check(at(DOWNLOAD))
+    opened = keeping.open(at(DOWNLOAD), timeout_s=1, task_id="6f1c")
+    opened.put_file("Event_6f1c.json", file, "application/json")
+    opened.put_bytes("Event_6f1c.manifest.json", b"{}", "application/json")
+    kept = tmp_path / "downloads" / "6f1c"
+    assert {path.name for path in kept.iterdir()} == {"Event_6f1c.json", "Event_6f1c.manifest.json"}
+    assert (kept / "Event_6f1c.json").samefile(file)
+
+
+@pytest.mark.parametrize("task_id", ["", ".", "..", "a/b"])
+def test_downloads_stay_in_their_folder(tmp_path: Path, task_id: str) -> None:
+    with pytest.raises(ValueError, match="downloads need"):
+        Destinations(downloads=tmp_path).open(at(DOWNLOAD), timeout_s=1, task_id=task_id)
+
+
+@pytest.mark.parametrize("url", ["download:x", "download://host/", "download:/etc/passwd", "download"])
+def test_a_download_is_kept_nowhere_else(url: str) -> None:
+    with failing_quietly(Invalid, url):
+        destinations().check(at(url))

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
@@ -28,7 +29,7 @@ from delivering import (
 )
 from outhaul.container import Destinations
 from outhaul.container.azure import MAX_BLOCKS
-from outhaul.container.objects import PART_BYTES, part_bytes
+from outhaul.container.objects import PART_BYTES, REFRESH_S, part_bytes
 from outhaul.errors import (
     DestinationDenied,
     DestinationError,
@@ -37,6 +38,7 @@ from outhaul.errors import (
     Invalid,
     OuthaulError,
 )
+from outhaul.wire import Destination
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +129,24 @@ def test_a_delivery_can_be_repeated(azurite: Azurite, tmp_path: Path) -> None:
         file.write_bytes(bytes(size))
         emulated(azurite).open(at(url), timeout_s=10).put_file("a.json", file, "application/json")
         assert azurite.blobs("again") == {"a.json": bytes(size)}
+
+
+def test_a_token_that_is_replaced_while_a_file_is_on_its_way(azurite: Azurite, tmp_path: Path) -> None:
+    file = tmp_path / "local"
+    file.write_bytes(bytes(41 * MIB))
+    lives_s = REFRESH_S + 2
+    url, _, token = azurite.container("renewed", "w", expires_in_s=lives_s).partition("?")
+    renewed = Destination(url=url, sas_token=azurite.address("renewed", "w").partition("?")[2])
+
+    def wait(sent: int) -> None:
+        if sent == 32 * MIB:
+            time.sleep(lives_s + 0.5)
+
+    opened = emulated(azurite).open(at(f"{url}?{token}"), timeout_s=10, refresh=lambda: renewed)
+    opened.put_file("a.json", file, "application/json", wait)
+    assert len(azurite.blobs("renewed")["a.json"]) == 41 * MIB
+    with failing_quietly(DestinationDenied, f"{url}?{token}"):
+        emulated(azurite).open(at(f"{url}?{token}"), timeout_s=10).put_bytes("b", b"x", "text/plain")
 
 
 def test_a_delivery_that_is_stopped_leaves_nothing(azurite: Azurite, tmp_path: Path) -> None:
