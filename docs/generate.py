@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from outhaul.cli import outhaul
+from outhaul.cli.exits import EXITS
 from outhaul.config import SETTINGS
 from outhaul.schema import DAY, EXPORTS, TABLES
 
@@ -65,7 +66,15 @@ def commands() -> str:
     )
 
 
-PARTS = {"settings": settings, "exports": exports, "tables": tables, "commands": commands}
+def exits() -> str:
+    """Every exit code of the command line."""
+    rows = [
+        (f"`{way.code}`", way.meaning, ", ".join(f"`{error.code}`" for error in way.errors)) for way in EXITS
+    ]
+    return _table(("exit code", "meaning", "errors"), rows)
+
+
+PARTS = {"settings": settings, "exports": exports, "tables": tables, "commands": commands, "exits": exits}
 
 
 def generated(text: str) -> str:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pty
+import re
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
-import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
-from outhaul import cli
-from outhaul.ledger.ledger import Ledger
-from outhaul.wire import ExportRequest, FileEntry, Task
+from outhaul import cli, errors
+from outhaul.cli.exits import EXITS, exit_code
 from running import Server
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DAY = "2026-11-20"
-NOON = 1_795_176_000_000
-"""Noon of that day, in ms."""
 
 
 @pytest.fixture
@@ -33,6 +40,9 @@ def data(tmp_path):
 def run(data, capsys, monkeypatch):
     """Run a command on the data folder: exit code, stdout, stderr."""
     monkeypatch.setenv("OUTHAUL_DATA", str(data))
+    monkeypatch.setenv("OUTHAUL_CONFIG", str(data.parent / "config.toml"))
+    for name in ("PROFILE", "URL", "TOKEN"):
+        monkeypatch.delenv(f"OUTHAUL_{name}", raising=False)
 
     def call(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -85,17 +95,17 @@ def test_a_credential_shows_its_secret_once(show, run):
 def test_errors_say_what_to_try(run):
     run("apps", "create", "shop")
     code, out, err = run("apps", "create", "shop")
-    assert (code, out) == (1, "")
+    assert (code, out) == (6, "")
     assert err.startswith("Error: There is an app 'shop' for android already.\nTry: ")
 
 
 def test_errors_as_json(run):
     run("apps", "create", "shop")
     code, out, err = run("apps", "create", "shop", "--json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (6, "")
     error = json.loads(err)["error"]
     assert error["code"] == "conflict"
-    assert set(error) == {"code", "message", "hint"}
+    assert set(error) == {"code", "message", "hint", "requestId"}
     code, _, err = run("apps", "create", "--json")
     assert code == 2
     assert json.loads(err)["error"]["code"] == "usage"
@@ -120,7 +130,7 @@ def test_wrong_calls_exit_with_2(run, words, message):
 
 
 def test_help_has_examples(run):
-    for words in ([], ["apps"], ["apps", "create"], ["collect"], ["export", "watch"]):
+    for words in ([], ["apps"], ["apps", "create"], ["collect"], ["export"], ["export", "watch"]):
         code, out, _ = run(*words, "--help")
         assert code == 0
         assert "Example:\n    " in out
@@ -130,12 +140,13 @@ def test_a_mistyped_folder_is_not_made(run, data):
     for words in (
         ["apps", "list"],
         ["credentials", "list"],
-        ["export", "list"],
-        ["export", "watch", "x"],
+        ["tokens", "list"],
+        ["tables", "list"],
         ["rejects"],
+        ["audit"],
     ):
         code, _, err = run(*words)
-        assert code == 1
+        assert code == 4
         assert f"{data} is not a data folder" in err
     assert not data.exists()
 
@@ -147,119 +158,184 @@ def test_settings_that_cannot_be_used_stop_the_server(run, monkeypatch):
     assert err.startswith("Error: OUTHAUL_THREADS is 'many'.\nTry: ")
 
 
-# Exports
+def test_a_token_is_made_rotated_and_revoked(show, run):
+    app = show("apps", "create", "shop")
+    scopes = ("--scope", "exports:read", "--scope", "exports:write")
+    made = show("tokens", "create", "nightly", *scopes, "--app", "shop", "--expires-in", "90d")
+    assert made["scopes"] == ["exports:read", "exports:write"]
+    assert (made["app"], made["appId"], made["createdBy"]) == ("shop", app["appId"], "operator")
+    lifetime = datetime.fromisoformat(made["expiresAt"]) - datetime.fromisoformat(made["createdAt"])
+    assert lifetime == timedelta(days=90)
+    assert made["secret"].startswith("outhaul_")
+    code, text, _ = run("tokens", "create", "everywhere", "--scope", "audit:read")
+    assert code == 0
+    assert re.search(r"^outhaul_[\w-]{43}$", text, re.MULTILINE)
+    assert run("tokens", "create", "nightly", *scopes)[0] == 6
+    rotated = show("tokens", "rotate", "nightly", "--overlap", "2h")
+    assert rotated["secret"] != made["secret"]
+    assert rotated["previousUntil"] > made["createdAt"]
+    revoked = show("tokens", "revoke", made["id"])
+    assert revoked["revokedAt"]
+    assert run("tokens", "revoke", "nightly")[0] == 4
+    listed = show("tokens", "list")["tokens"]
+    assert [token["name"] for token in listed] == ["nightly", "everywhere"]
+    assert [token["name"] for token in show("tokens", "list", "--app", "shop")["tokens"]] == ["nightly"]
+    text = run("tokens", "list")[1]
+    assert re.search(r"nightly +revoked +shop +exports:read exports:write +\d{4}-", text)
+    assert re.search(r"everywhere +valid +\(all\) +audit:read +never", text)
+    assert not {made["secret"], rotated["secret"]} & set(re.split(r"[\s\"]", text + json.dumps(listed)))
+
+
+def test_what_the_operator_did_is_in_the_audit_log(show, run):
+    app = show("apps", "create", "shop")
+    credential = show("credentials", "create", "reports")
+    token = show("tokens", "create", "nightly", "--scope", "exports:read", "--app", app["appId"])
+    show("tokens", "rotate", "nightly")
+    show("tokens", "revoke", "nightly")
+    entries = show("audit")["entries"]
+    assert {entry["actor"] for entry in entries} == {"operator"}
+    assert [(entry["action"], entry["target"]) for entry in reversed(entries)] == [
+        ("app.create", app["appId"]),
+        ("credential.create", credential["clientId"]),
+        ("token.create", token["id"]),
+        ("token.rotate", token["id"]),
+        ("token.revoke", token["id"]),
+    ]
+    assert [entry["action"] for entry in show("audit", "--limit", "1")["entries"]] == ["token.revoke"]
+    assert len(show("audit", "--app", "shop")["entries"]) == 4
+    assert "token.rotate" in run("audit")[1]
+
+
+@pytest.mark.parametrize("span", ["90", "d", "1y", "-1d"])
+def test_spans_that_are_none(run, span):
+    code, _, err = run("tokens", "create", "x", "--scope", "exports:read", "--expires-in", span)
+    assert (code, "is not a span of time" in err) == (2, True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run, shell):
+    code, script, _ = run("completion", shell)
+    assert code == 0
+    assert f"_OUTHAUL_COMPLETE={shell}_complete" in script
+
+
+def test_bash_completes_commands_and_options(tmp_path):
+    folder = Path(sys.executable).parent
+    script = (
+        "source <(outhaul completion bash)\n"
+        'ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _outhaul_completion outhaul; '
+        'echo "${COMPREPLY[@]}"; }\n'
+        "ask outhaul exp\nask outhaul export create --dest\nask outhaul export list --state fa\n"
+    )
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines() == [
+        "export",
+        "--destination --destination-env --destination-file",
+        "failed",
+    ]
+
+
+def test_every_exit_code_has_one_meaning():
+    codes = [way.code for way in EXITS]
+    assert codes == [0, 1, 2, 3, 4, 5, 6, 7, 130]
+    expected = {
+        **dict.fromkeys([errors.Unauthenticated, errors.Forbidden], 3),
+        errors.NotFound: 4,
+        **dict.fromkeys([errors.ExportFailed, errors.Cancelled], 5),
+        errors.Conflict: 6,
+        **dict.fromkeys([errors.Busy, errors.TooMany, errors.Unreachable], 7),
+    }
+    for error in (getattr(errors, name) for name in dir(errors)):
+        if isinstance(error, type) and issubclass(error, errors.OuthaulError):
+            assert exit_code(error("x")) == expected.get(error, 1), error
+
+
+def test_colours_only_where_they_are_wanted(data):
+    def seen(**environment: str) -> bytes:
+        ours, terminal = pty.openpty()
+        command = [sys.executable, "-m", "outhaul", "tokens", "list", "--data", str(data)]
+        settings = {**os.environ, "TERM": "xterm", **environment}
+        subprocess.run(command, stderr=terminal, env=settings, check=False)
+        os.close(terminal)
+        text = b""
+        with contextlib.suppress(OSError):  # Linux: the other end was closed
+            while part := os.read(ours, 4096):
+                text += part
+        os.close(ours)
+        return text
+
+    assert seen().startswith(b"\x1b[31mError:\x1b[0m ")
+    assert seen(NO_COLOR="1").startswith(b"Error: ")
+    assert seen(TERM="dumb").startswith(b"Error: ")
+
+
+# Profiles
+
+
+URL, TOKEN = "http://127.0.0.1:9", "outhaul_s3cret"
 
 
 @pytest.fixture
-def ledger(data):
-    opened = Ledger(data)
-    yield opened
-    opened.close()
+def stdin(monkeypatch):
+    return lambda text: monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def add_task(ledger: Ledger, **fields) -> str:
-    task = Task(
-        id=str(uuid.uuid4()),
-        app_id="and000001",
-        request=ExportRequest(kind="event", format="json"),
-        destination="sealed-destination",
-        state="queued",
-        created_at=NOON,
-        mark=0,
-    )
-    ledger.create_task(task)
-    if fields:
-        ledger.update_task(task.id, **fields)
-    return task.id
-
-
-FILE = FileEntry("Event_x.json", 10, 1234, "ab" * 32, "application/json")
-
-
-def test_exports_are_listed_with_progress(ledger, show, run):
-    add_task(ledger)
-    add_task(ledger, state="started", rows_planned=400, rows_done=100, bytes_done=5000)
-    add_task(
-        ledger,
-        state="succeeded",
-        rows_planned=10,
-        rows_done=10,
-        bytes_done=1234,
-        files=[FILE],
-        completed_at=NOON,
-    )
-    add_task(ledger, state="failed", error="The container refused.", completed_at=NOON)
-    text = run("export", "list")[1]
-    tasks = {task["state"]: task for task in show("export", "list")["exports"]}
-    assert [tasks[state]["percent"] for state in ("queued", "started", "succeeded", "failed")] == [
-        0,
-        25,
-        100,
-        0,
+def test_a_profile_is_set_shown_and_removed(show, run, stdin, data):
+    file = data.parent / "config.toml"
+    assert show("config", "path") == {"path": str(file), "exists": False}
+    stdin(TOKEN + "\n")
+    assert run("config", "set", f"{URL}/", "--no-check")[:2] == (0, f"Profile default is {URL}, in {file}.\n")
+    stdin(TOKEN)
+    made = show("config", "set", "https://outhaul.example", "--profile", "live", "--no-check")
+    assert made == {"profile": "live", "url": "https://outhaul.example", "path": str(file), "caller": None}
+    assert show("config", "list")["profiles"] == [
+        {"name": "default", "url": URL, "chosen": True},
+        {"name": "live", "url": "https://outhaul.example", "chosen": False},
     ]
-    assert tasks["queued"]["rowsPlanned"] is None
-    assert tasks["started"]["bytesDone"] == 5000
-    assert tasks["succeeded"]["files"][0]["sha256"] == "ab" * 32
-    assert tasks["succeeded"]["completedAt"] == f"{DAY}T12:00:00Z"
-    assert tasks["failed"]["error"] == "The container refused."
-    assert "event json  started  25%  100/400 rows  5 kB" in text
-    assert "The container refused." in text
-    assert "sealed-destination" not in text + json.dumps(tasks)
-
-
-def test_watching_what_has_ended(ledger, run):
-    done = add_task(ledger, state="succeeded", rows_planned=10, rows_done=10, bytes_done=1234, files=[FILE])
-    code, out, err = run("export", "watch", done)
-    assert code == 0
-    assert "succeeded  100%" in err
-    assert out == f"Event_x.json  10 rows  1.23 kB  sha256 {'ab' * 32}\n"
-    failed = add_task(ledger, state="failed", error="It broke.")
-    code, out, err = run("export", "watch", failed)
-    assert (code, out) == (1, "")
-    assert "It broke." in err
-    code, out, _ = run("export", "watch", failed, "--json")
-    assert code == 1
-    assert json.loads(out)["error"] == "It broke."
-    code, _, err = run("export", "watch", "nothing")
-    assert code == 1
-    assert "no export task 'nothing'" in err
-
-
-def test_watching_follows_on_a_terminal(ledger, data):
-    task = add_task(ledger)
-
-    def work():
-        for done in (100, 200):
-            time.sleep(0.8)
-            ledger.update_task(task, state="started", rows_planned=400, rows_done=done)
-        time.sleep(0.8)
-        ledger.update_task(task, state="succeeded", rows_done=400, files=[FILE])
-
-    ours, terminal = pty.openpty()
-    command = [sys.executable, "-m", "outhaul", "export", "watch", task, "--data", str(data)]
-    watching = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    while b"queued" not in seen:
-        seen += os.read(ours, 4096)
-    threading.Thread(target=work).start()
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # Linux: the other end was closed
-            break
-        if not part:
-            break
-        seen += part
-    os.close(ours)
-    assert watching.wait(10) == 0
-    lines = seen.decode().split("\r\033[K")
-    order = [
-        next(i for i, line in enumerate(lines) if state in line) for state in (" 0%", " 25%", " 50%", " 100%")
+    shown = show("config", "show")
+    assert shown == {
+        "profile": "default",
+        "url": URL,
+        "urlFrom": "file",
+        "tokenFrom": "file",
+        "path": str(file),
+    }
+    texts = [
+        run("config", *words)[1] for words in (["list"], ["show"], ["show", "--profile", "live"], ["path"])
     ]
-    assert order == sorted(order)
-    assert seen.endswith(b"\n")
-    assert seen.count(b"\n") == 1
+    assert "*  default" in texts[0]
+    assert TOKEN not in "".join(texts)
+    assert run("config", "remove", "live")[0] == 0
+    assert run("config", "show", "--profile", "live")[0] == 4
+    assert run("config", "remove", "live")[0] == 4
+
+
+def test_where_a_value_comes_from(show, monkeypatch):
+    assert show("config", "show")["url"] is None
+    monkeypatch.setenv("OUTHAUL_URL", URL)
+    monkeypatch.setenv("OUTHAUL_TOKEN", TOKEN)
+    shown = show("config", "show")
+    assert (shown["urlFrom"], shown["tokenFrom"]) == ("OUTHAUL_URL", "OUTHAUL_TOKEN")
+
+
+def test_a_profile_that_cannot_be_set(run, stdin, data):
+    for url, token, code in ((URL, "", 1), ("ftp://x", TOKEN, 1), (URL, f"{TOKEN} two", 1)):
+        stdin(token)
+        got, _, err = run("config", "set", url, "--no-check")
+        assert got == code
+        assert TOKEN not in err
+    assert not (data.parent / "config.toml").exists()
+
+
+def test_a_command_that_needs_a_server_says_how_to_name_one(run, monkeypatch):
+    code, _, err = run("export", "list")
+    assert (code, "outhaul config set" in err) == (1, True)
+    monkeypatch.setenv("OUTHAUL_URL", URL)
+    code, _, err = run("export", "list")
+    assert (code, "OUTHAUL_TOKEN" in err) == (3, True)
 
 
 # Sending, and what was set aside: with a real server
@@ -364,9 +440,148 @@ def test_sending_goes_wrong(served):
     done = collect(served, "-", text=line(name="a"), key="")
     assert b"OUTHAUL_SDK_KEY is not set" in done.stderr
     done = collect(served, "-", text=line(name="a"), key="wrong-key")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert b"does not know this SDK key" in done.stderr
     assert b"wrong-key" not in done.stderr
     done = collect(served, "/does/not/exist")
     assert done.returncode == 2
     assert b"Error: " in done.stderr
+
+
+def test_tables_add_up(served):
+    days = [f"2026-11-{day}T12:00:00Z" for day in (18, 19, 19)]
+    collect(served, "-", text=b"".join(line(name="counted", deviceId="c", timestamp=day) for day in days))
+    wait_for_events(served, "counted", 3)
+    listed = served.cli("tables", "list", "--app", "shop")["tables"]
+    event = next(entry for entry in listed if entry["table"] == "event")
+    shown = served.cli("tables", "show", "shop", "event")
+    assert {name: value for name, value in shown.items() if name != "byDay"} == event
+    by_day = {day["day"]: day for day in shown["byDay"]}
+    assert (by_day["2026-11-18"]["rows"], by_day["2026-11-19"]["rows"]) == (1, 2)
+    for total in ("rows", "files", "bytes"):
+        assert sum(day[total] for day in shown["byDay"]) == event[total] > 0
+    stored = (served.data / "tables" / served.app["appId"] / "event").glob("day=*/*.parquet")
+    assert event["bytes"] <= sum(file.stat().st_size for file in stored)
+    assert (event["days"], event["firstDay"], event["lastDay"]) == (len(by_day), "2026-11-18", DAY)
+    assert event["version"] >= 1
+
+
+def test_tables_that_are_not_there(run):
+    run("apps", "create", "shop")
+    assert run("tables", "list")[:2] == (
+        0,
+        "app  table  rows  files  bytes  days  version  first day  last day\n",
+    )
+    code, _, err = run("tables", "show", "shop", "event")
+    assert (code, "Nothing has landed" in err) == (4, True)
+    assert run("tables", "show", "other", "event")[0] == 4
+    assert run("tables", "show", "shop", "nonsense")[0] == 2
+
+
+# The doctor
+
+
+def examine(environment: dict[str, str], *words: str) -> tuple[int, dict[str, dict]]:
+    """The exit code, and what was found by name."""
+    command = [sys.executable, "-m", "outhaul", "doctor", "--json", *words]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTHAUL_")}
+    done = subprocess.run(command, env={**kept, **environment}, capture_output=True, check=False)
+    found = json.loads(done.stdout)
+    assert found["ok"] == (done.returncode == 0), done.stderr
+    return done.returncode, {check["name"]: check for check in found["checks"]}
+
+
+def results(found: dict[str, dict]) -> dict[str, str]:
+    return {name: check["result"] for name, check in found.items() if check["result"] != "ok"}
+
+
+def test_a_server_that_is_well(served, tmp_path):
+    token = served.cli("tokens", "create", "doctor", "--scope", "exports:read", "--expires-in", "90d")[
+        "secret"
+    ]
+    settings = {"OUTHAUL_CONFIG": str(tmp_path / "config.toml"), "OUTHAUL_URL": served.url}
+    code, found = examine({**settings, "OUTHAUL_TOKEN": token}, "--data", str(served.data))
+    assert (code, results(found)) == (0, {})
+    assert "exports:read" in found["token"]["detail"]
+    assert "token:doctor" in found["token"]["detail"]
+    assert token not in json.dumps(found)
+    code, found = examine({**settings, "OUTHAUL_TOKEN": "outhaul_wrong"})
+    assert (code, results(found)) == (1, {"token": "fail"})
+    assert found["token"]["cure"]
+
+
+def test_what_is_wrong_with_a_profile(tmp_path):
+    file = tmp_path / "config.toml"
+    settings = {"OUTHAUL_CONFIG": str(file)}
+    assert results(examine(settings)[1]) == {"profile": "warn"}
+    file.write_text('[profiles.default]\nurl = "http://127.0.0.1:9"\ntoken = "t"\n')
+    file.chmod(0o644)
+    code, found = examine(settings)
+    assert (code, results(found)) == (1, {"config file": "fail", "server": "fail"})
+    assert found["config file"]["cure"] == f"chmod 600 {file}"
+    assert results(examine(settings, "--profile", "typo")[1])["profile"] == "fail"
+    file.write_text("nonsense")
+    assert results(examine(settings)[1])["profile"] == "fail"
+
+
+def test_what_is_wrong_with_a_folder(tmp_path):
+    data, settings = tmp_path / "data", {"OUTHAUL_CONFIG": str(tmp_path / "config.toml")}
+    code, found = examine(settings, "--data", str(data))
+    assert (code, results(found)["data folder"]) == (1, "fail")
+    assert not data.exists()
+    environment = {**os.environ, "OUTHAUL_DATA": str(data)}
+    subprocess.run([sys.executable, "-m", "outhaul", "apps", "create", "shop"], env=environment, check=True)
+    code, found = examine(settings, "--data", str(data))
+    assert (code, results(found)) == (0, {"profile": "warn", "worker": "warn"})
+    data.chmod(0o755)
+    (data / "secret.key").write_bytes(b"no key")
+    (data / "ledger.db").write_bytes(b"no database" * 1000)
+    code, found = examine({**settings, "OUTHAUL_DESTINATIONS": "nonsense"}, "--data", str(data))
+    assert (code, results(found)) == (1, {"profile": "warn", "data folder": "fail"})
+    data.chmod(0o700)
+    found = results(examine({**settings, "OUTHAUL_DESTINATIONS": "nonsense"}, "--data", str(data))[1])
+    assert {name for name, result in found.items() if result == "fail"} == {
+        *("settings", "secret key", "ledger", "journal"),
+    }
+
+
+@contextlib.contextmanager
+def speaking_tls(issued: trustme.LeafCert) -> Iterator[str]:
+    """The URL of something that does no more than shake hands."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, contextlib.suppress(ssl.SSLError):
+                        context.wrap_socket(connection, server_side=True).close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"https://localhost:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("days", "result"), [(90.5, "ok"), (3, "warn"), (-1, "fail")])
+def test_a_certificate(tmp_path, days, result):
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    settings = {"OUTHAUL_CONFIG": str(tmp_path / "config.toml")}
+    issued = authority.issue_cert("localhost", not_after=datetime.now(UTC) + timedelta(days=days))
+    with speaking_tls(issued) as url:
+        found = examine({**settings, "OUTHAUL_URL": url, "SSL_CERT_FILE": str(bundle)})[1]["transport"]
+        assert found["result"] == result, found
+        if result == "ok":
+            assert "ends in 90 d" in found["detail"]
+            assert examine({**settings, "OUTHAUL_URL": url})[1]["transport"]["result"] == "fail"
+
+
+def test_what_the_doctor_says_to_people(run):
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert re.search(r"^ok    packages          outhaul \d", out, re.MULTILINE)
+    assert re.search(
+        r"^fail  data folder +.* is not a data folder of Outhaul\.\n +Try: outhaul apps", out, re.MULTILINE
+    )

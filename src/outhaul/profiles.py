@@ -169,7 +169,6 @@ def _missing(name: str) -> NotFound:
     return NotFound(
         f"There is no profile {name[:80]!r} in {path()}.",
         hint=f"`outhaul config set URL --profile {name[:80]}` makes it; `outhaul config list` shows what exists.",
-        code="profile_not_found",
     )
 
 

@@ -1,0 +1,143 @@
+"""`outhaul apps` and `outhaul credentials`: who may send, and who may ask through the old API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from outhaul.cli.folder import now, opened, record
+from outhaul.cli.options import Group, data_option, json_option
+from outhaul.cli.output import emit, fields, instant, table
+from outhaul.wire import Platform, Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_APP = ("appId", "name", "platform", "appCollection", "appName", "sdkKey")
+_CREDENTIAL = ("clientId", "name", "role", "createdAt")
+
+
+@click.group(cls=Group)
+def apps() -> None:
+    """Apps whose devices may send.
+
+    Example:
+      outhaul apps create shop --platform ios --data ./data
+    """
+
+
+@apps.command("create")
+@click.argument("name")
+@click.option("--platform", type=click.Choice(get_args(Platform)), default="android", show_default=True)
+@data_option
+@json_option
+def create_app(name: str, platform: Platform, data: Path, as_json: bool) -> None:
+    """Register an app and print its SDK key, and the names that clients of the old API address it by.
+
+    Example:
+      outhaul apps create shop --platform android --data ./data --json
+    """
+    with opened(data, create=True) as ledger:
+        app = ledger.create_app(name, platform, now())
+        record(ledger, "app.create", app.app_id, app.app_id)
+        shown = _described(ledger, app)
+    (emit if as_json else fields)(shown)
+
+
+@apps.command("list")
+@data_option
+@json_option
+def list_apps(data: Path, as_json: bool) -> None:
+    """Show every app with its SDK key.
+
+    Example:
+      outhaul apps list --data ./data
+    """
+    with opened(data) as ledger:
+        found = [_described(ledger, app) for app in ledger.apps()]
+    if as_json:
+        emit({"apps": found})
+    else:
+        table(_APP, [[app[name] for name in _APP] for app in found])
+
+
+@click.group(cls=Group)
+def credentials() -> None:
+    """Credentials of those who may ask for exports through the old API.
+
+    Example:
+      outhaul credentials create reports --role contributor --data ./data
+    """
+
+
+@credentials.command("create")
+@click.argument("name")
+@click.option(
+    "--role",
+    type=click.Choice(get_args(Role)),
+    default="owner",
+    show_default=True,
+    help="A reader may look; contributor and owner may also ask for exports.",
+)
+@data_option
+@json_option
+def create_credential(name: str, role: Role, data: Path, as_json: bool) -> None:
+    """Make a credential and print its secret, which cannot be shown again.
+
+    Example:
+      outhaul credentials create reports --role contributor --data ./data --json
+    """
+    with opened(data, create=True) as ledger:
+        credential, secret = ledger.create_credential(name, role, now())
+        record(ledger, "credential.create", credential.client_id)
+        installation = ledger.installation(now())
+    shown = {
+        "subscriptionId": installation.subscription_id,
+        "tenantId": installation.tenant_id,
+        "clientId": credential.client_id,
+        "clientSecret": secret,
+        "name": credential.name,
+        "role": credential.role,
+    }
+    (emit if as_json else fields)(shown)
+
+
+@credentials.command("list")
+@data_option
+@json_option
+def list_credentials(data: Path, as_json: bool) -> None:
+    """Show every credential, without its secret.
+
+    Example:
+      outhaul credentials list --data ./data
+    """
+    with opened(data) as ledger:
+        found = [
+            {
+                "clientId": item.client_id,
+                "name": item.name,
+                "role": item.role,
+                "createdAt": instant(item.created_at) or "",
+            }
+            for item in ledger.credentials()
+        ]
+    if as_json:
+        emit({"credentials": found})
+    else:
+        table(_CREDENTIAL, [[item[name] for name in _CREDENTIAL] for item in found])
+
+
+def _described(ledger: Any, app: Any) -> dict[str, Any]:
+    installation = ledger.installation(now())
+    return {
+        "subscriptionId": installation.subscription_id,
+        "tenantId": installation.tenant_id,
+        "resourceGroup": app.resource_group,
+        "appCollection": app.app_collection,
+        "appName": app.app_name,
+        "appId": app.app_id,
+        "sdkKey": app.sdk_key,
+        "name": app.name,
+        "platform": app.platform,
+    }

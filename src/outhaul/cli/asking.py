@@ -1,0 +1,202 @@
+"""What an export is asked to be, as options of a command → what the SDK takes."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from outhaul.cli.options import Size, Words
+from outhaul.config import variable
+from outhaul.errors import Invalid
+from outhaul.schema import EXPORTS
+from outhaul.wire import Compression, Destination, Format, Mask, PeriodBy, TimeFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+_RULES = "drop, hash, a number of characters to keep, or minute, hour or day"
+_SECRETS = "--destination-env or --destination-file"
+KINDS = f"KIND is one of {', '.join(EXPORTS)}."
+
+
+class Json(click.ParamType[dict[str, Any]]):
+    """A JSON object, or @ and the name of a file with one."""
+
+    name = "json|@file"
+
+    def convert(
+        self, value: str | dict[str, Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        text = Path(value[1:]).read_bytes() if value.startswith("@") else value
+        try:
+            return msgspec.json.decode(text, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.fail(f"it is not a JSON object: {error}.", param, ctx)
+
+
+class ColumnMask(click.ParamType[tuple[str, Mask]]):
+    """A column and how its values are disguised."""
+
+    name = "column=rule"
+
+    def convert(
+        self, value: str | tuple[str, Mask], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Mask]:
+        if isinstance(value, tuple):
+            return value
+        column, _, rule = value.partition("=")
+        try:
+            return column, msgspec.convert(_mask(rule), Mask)
+        except msgspec.ValidationError:
+            self.fail(f"{value!r} is not column=rule, where rule is {_RULES}.", param, ctx)
+
+
+def _mask(rule: str) -> str | dict[str, int | str]:
+    if rule in {"drop", "hash"}:
+        return rule
+    return {"truncate": int(rule) if rule.isdecimal() else rule}
+
+
+_DESTINATION = (
+    click.option("--destination", metavar="URL", help="Where to. Without any: the server keeps the files."),
+    click.option(
+        "--destination-env",
+        metavar="NAME",
+        help="The environment variable that holds a destination's secrets.",
+    ),
+    click.option(
+        "--destination-file",
+        type=click.File(encoding="utf-8"),
+        help="A file that does, or - for standard input: a URL with its token, or the JSON of a destination.",
+    ),
+)
+_ASKED = (
+    click.option(
+        "--from", "start", metavar="TIME", help="Start of the period: a date, or an RFC 3339 instant."
+    ),
+    click.option("--to", "end", metavar="TIME", help="Its end, which is not in it."),
+    click.option(
+        "--by", type=click.Choice(get_args(PeriodBy)), help="By when it happened, or by when it arrived."
+    ),
+    click.option("--format", type=click.Choice(get_args(Format)), default="jsonl", show_default=True),
+    click.option(
+        "--compression",
+        type=click.Choice(get_args(Compression)),
+        help="Without: zstd for Parquet, none for text. Snappy and lz4 are for Parquet.",
+    ),
+    click.option("--columns", type=Words(), help="Which columns, in this order."),
+    click.option("--where", type=Json(), help="Which rows: a filter, docs/exports.md says how."),
+    click.option(
+        "--mask", type=ColumnMask(), multiple=True, help=f"Disguise a column: {_RULES}. Repeatable."
+    ),
+    click.option(
+        "--layout",
+        type=click.Choice(("single", "parts")),
+        help="One file, or several. Without: what the rest needs.",
+    ),
+    click.option(
+        "--max-file-bytes", type=Size(), help="The largest that a file of several may be, such as 256MB."
+    ),
+    click.option(
+        "--day-path", is_flag=True, help="Put the files of each UTC day into a folder day=YYYY-MM-DD."
+    ),
+    click.option("--time-format", type=click.Choice(get_args(TimeFormat)), help="Without: the server's."),
+    click.option(
+        "--campaigns", type=Json(), help='Of feedback: {"type": …, "ids": […]} or with "from" and "to".'
+    ),
+    *_DESTINATION,
+    click.option("--description", help="A note for people."),
+)
+
+
+def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command APP and KIND and all that an export may be asked to be."""
+    kind = click.argument("kind", type=click.Choice(tuple(EXPORTS)), metavar="KIND")
+    arguments = (click.argument("app"), kind)
+    return functools.reduce(lambda made, option: option(made), reversed((*arguments, *_ASKED)), command)
+
+
+def destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where files go."""
+    return functools.reduce(lambda made, option: option(made), reversed(_DESTINATION), command)
+
+
+def read_asked(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options ask for, as keywords of the SDK.
+
+    Raises:
+        UsageError: options do not go together.
+        Invalid: the destination is none.
+    """
+    start, end = options.pop("start"), options.pop("end")
+    if (start is None) != (end is None):
+        raise click.UsageError("--from and --to go together.")
+    options["period"] = None if start is None else (start, end)
+    options["mask"] = dict(options["mask"]) or None
+    if options["layout"] is None and (options["max_file_bytes"] is not None or options["day_path"]):
+        options["layout"] = "parts"
+    options["destination"] = read_destination(options)
+    return {name: value for name, value in options.items() if value not in (None, False)}
+
+
+def read_destination(options: dict[str, Any]) -> str | Destination | None:
+    """The destination that the options give; they are taken out.
+
+    Raises:
+        UsageError: several are given, or one holds a secret where others can see it.
+        Invalid: it is none.
+    """
+    names = ("destination", "destination_env", "destination_file")
+    url, name, file = (options.pop(option) for option in names)
+    if sum(value is not None for value in (url, name, file)) > 1:
+        raise click.UsageError(f"Only one of --destination, {_SECRETS.replace(' or', ' and')} can be given.")
+    if url is not None:
+        return _shown(url)
+    if name is not None:
+        return _secret(variable(name), f"The environment variable {name}")
+    return None if file is None else _read(file)
+
+
+def _shown(url: str) -> str:
+    try:
+        secret = "?" in url or "@" in urlsplit(url).netloc
+    except ValueError:
+        secret = True
+    if secret:
+        raise click.UsageError(
+            f"--destination has a query or a user name: on a command line, others can see it. Use {_SECRETS}."
+        )
+    return url
+
+
+def _read(file: TextIO) -> str | Destination:
+    try:
+        return _secret(file.read(), f"The file {file.name}")
+    except UnicodeDecodeError:
+        raise Invalid(f"The file {file.name} is not text.", hint="It takes UTF-8.") from None
+
+
+def _secret(given: str, where: str) -> str | Destination:
+    text = given.strip()
+    if not text:
+        raise Invalid(
+            f"{where} holds no destination.",
+            hint="It takes a URL with its token, or the JSON of a destination.",
+        )
+    if not text.startswith("{"):
+        return text
+    try:
+        return msgspec.json.decode(text, type=Destination)
+    except msgspec.DecodeError as error:
+        # It names members and types, never values.
+        raise Invalid(
+            f"{where} is not the JSON of a destination: {error}.", hint="docs/exports.md shows its members."
+        ) from None
