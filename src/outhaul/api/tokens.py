@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from outhaul.ledger.access import ApiToken
     from outhaul.wire import Scope
 
-_SECRET = {"Cache-Control": "no-store"}
-TOKEN_ACTOR = "token:"  # noqa: S105  how actors begin that are API tokens
+_TOKEN_ACTOR = "token:"  # noqa: S105  how actors begin that are API tokens
 
 
 async def create(call: Call) -> Response:
@@ -124,7 +123,7 @@ def _check_reach(call: Call, scopes: list[Scope], app_id: str | None, expires_at
             hint=f"Give {caller.app_id} as app.",
         )
     # People and credentials of the token endpoint go on when what they show today has run out; a token does not.
-    ends_at = caller.expires_at if caller.actor.startswith(TOKEN_ACTOR) else None
+    ends_at = caller.expires_at if caller.actor.startswith(_TOKEN_ACTOR) else None
     if ends_at is not None and (expires_at is None or expires_at > ends_at):
         raise Forbidden(
             f"{caller.actor} expires at {instants.show(ends_at)}, so a token from it does by then.",
@@ -139,7 +138,7 @@ async def _audit(call: Call, action: str, token: ApiToken) -> None:
 async def _issued(call: Call, token: ApiToken, secret: str, status: int) -> Response:
     shown = _show(token, await app_names(call.door))
     members = {name: getattr(shown, name) for name in Token.__struct_fields__}
-    return reply(IssuedToken(**members, secret=secret), status, _SECRET)
+    return reply(IssuedToken(**members, secret=secret), status)
 
 
 def _show(token: ApiToken, names: Mapping[str, str]) -> Token:
