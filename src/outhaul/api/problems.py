@@ -30,7 +30,6 @@ class Known(NamedTuple):
 PROBLEMS: dict[str, Known] = {
     "invalid": Known(400, "The request is wrong as written"),
     "destination_refused": Known(400, "The operator does not allow exports to this address"),
-    "destination_denied": Known(400, "The destination's credentials are of no use, as they say themselves"),
     "unauthenticated": Known(401, "Who is asking is unknown"),
     "token_expired": Known(401, "The token has expired"),
     "token_revoked": Known(401, "The token was revoked"),

@@ -29,6 +29,7 @@ MAX_PART_BYTES = 1 << 40
 MAX_CAMPAIGNS = 10_000
 _DRAIN_FACTOR = 8
 _TEXT_CODECS: tuple[Compression, ...] = ("none", "gzip", "zstd")
+_ELEMENT = re.compile(r"\[.*?\]")
 _ERROR = re.compile(r"(?P<what>.*?)(?: - at `(?:\$\.?(?P<at>.*)|.*)`)?", re.DOTALL)
 
 
@@ -131,7 +132,7 @@ def _complaint(error: msgspec.ValidationError, shape: type[Struct]) -> Invalid:
 
 def _fields(shape: Any, at: str) -> tuple[msgspec.structs.FieldInfo, ...]:
     """Members of the struct that a path of members leads to; none where it leads through anything else."""
-    for name in at.split(".") if at else ():
+    for name in _ELEMENT.sub("", at).split(".") if at else ():
         kinds = [info.type for info in _fields(shape, "") if info.encode_name == name]
         structs = [
             one for kind in kinds for one in _parts(kind) if isinstance(one, type) and issubclass(one, Struct)
@@ -143,7 +144,7 @@ def _fields(shape: Any, at: str) -> tuple[msgspec.structs.FieldInfo, ...]:
 
 
 def _choices(shape: type[Struct], at: str) -> list[str]:
-    parent, _, last = at.rpartition(".")
+    parent, _, last = _ELEMENT.sub("", at).rpartition(".")
     kinds = [info.type for info in _fields(shape, parent) if info.encode_name == last]
     return [str(value) for kind in kinds for value in _parts(kind) if isinstance(value, str)]
 
