@@ -60,6 +60,43 @@ def test_what_is_done_with_tokens_is_in_the_log_with_the_request_it_came_by(site
     assert secret.encode() not in stored
 
 
+def test_what_is_done_with_exports_and_apps_is_in_the_log(site):
+    app = site.app.app_id
+    asked = {**site.spec(), "destination": {"url": CONTAINER}}
+    with site.client(site.token(name="watched")) as client:
+        task = client.post("/exports", json=asked).json()["id"]
+        # Nothing answers where it is to go, so it cannot succeed; stopped, it can be taken up again.
+        client.post(f"/exports/{task}:cancel")
+        assert site.wait(task)["state"] in {"cancelled", "failed"}
+        for method, path, sent in (
+            ("POST", f"/exports/{task}:retry", None),
+            ("PUT", f"/exports/{task}/destination", {"destination": {"url": CONTAINER}}),
+            ("GET", f"/exports/{task}", None),
+            ("GET", "/exports", None),
+            ("GET", "/exports?app=Shop", None),
+            ("POST", "/exports:check", site.spec()),
+            ("GET", "/apps", None),
+            ("GET", "/apps/Shop", None),
+            ("GET", "/audit", None),
+        ):
+            answer = client.request(method, path, json=sent)
+            assert answer.status_code in {200, 202}, answer.text
+    done = [(action, target) for actor, action, target in entries(site) if actor == "token:watched"]
+    assert done == [
+        ("export.create", task),
+        ("export.cancel", task),
+        ("export.retry", task),
+        ("export.move", task),
+        ("export.read", task),
+        ("export.list", ""),
+        ("export.list", app),
+        ("export.check", app),
+        ("app.list", ""),
+        ("app.read", app),
+        ("audit.read", ""),
+    ]
+
+
 def test_what_was_refused_is_not_said_to_be_done(site):
     before = entries(site)
     problem(site.http.get("/tokens/none"), 404, "not_found")

@@ -27,12 +27,15 @@ async def apps(call: Call) -> Response:
     """The apps that the caller may know of."""
     found = await asyncio.to_thread(call.door.ledger.apps)
     bound = call.caller.app_id
+    await call.door.access.audit(call.caller, "app.list", bound or "", bound, call.request_id)
     return reply(AppList(apps=[_show_app(app) for app in found if bound in {None, app.app_id}]))
 
 
 async def app(call: Call) -> Response:
     """One app."""
-    return reply(_show_app(await find_app(call, call.names["app"])))
+    found = await find_app(call, call.names["app"])
+    await call.door.access.audit(call.caller, "app.read", found.app_id, found.app_id, call.request_id)
+    return reply(_show_app(found))
 
 
 def _show_kind(export: Export) -> KindShown:

@@ -94,6 +94,7 @@ async def list_exports(call: Call) -> Response:
     page = tasks[: query.page_size]
     more = len(tasks) > len(page)
     names = await app_names(door)
+    await door.access.audit(call.caller, "export.list", app_id or "", app_id, call.request_id)
     return reply(
         ExportList(
             exports=[show_export(call, task, names) for task in page],
@@ -135,7 +136,7 @@ async def move(call: Call) -> Response:
     task = await asyncio.to_thread(
         call.door.ledger.move_task, found.id, _seal(call.door, new.destination), where
     )
-    await audit(call, "export.destination", task)
+    await audit(call, "export.move", task)
     return reply(await shown(call, task), 202)
 
 
