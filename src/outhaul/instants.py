@@ -36,7 +36,11 @@ def read(name: str, text: str) -> int:
         raise wrong from None
     if since < timedelta(0):
         raise Invalid(f"{name} is before 1970.", hint="Nothing that old is stored.")
-    return since // timedelta(milliseconds=1)
+    milliseconds = since // timedelta(milliseconds=1)
+    if milliseconds > LAST:
+        # Only an offset leads there: the year itself has four digits.
+        raise wrong
+    return milliseconds
 
 
 def show(milliseconds: int) -> str:
