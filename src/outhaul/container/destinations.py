@@ -128,7 +128,7 @@ class Destinations:
             raise DestinationDenied(
                 f"The {words.credential} for the {words.noun} at {storage.site} {complaint}.", hint=words.ask
             )
-        return Objects(storage, timeout_s, (lambda: _storage(refresh())) if refresh else None)
+        return Objects(storage, timeout_s, (lambda: _renewed(refresh())) if refresh else None)
 
     def probe(self, destination: Destination, needed_s: float) -> list[Step]:
         """Find out whether an export that takes `needed_s` could be delivered there; takes 15 s at most.
@@ -145,6 +145,7 @@ class Destinations:
             self.check(destination)
         except DestinationRefused as error:
             yield refused(error)
+            return
         yield Step("allowed", ok=True, detail=f"Exports may be written to {describe(destination)}.")
         if local := self._local(destination, "probe"):
             yield from folder_steps(Folder(*local))
@@ -235,6 +236,11 @@ def _folder(destination: Destination) -> Address | None:
 def _storage(destination: Destination) -> Storage:
     """Understand a destination that is a container or bucket."""
     return _READERS.get(_scheme(destination), azure.read)(destination)
+
+
+def _renewed(destination: Destination) -> Storage | None:
+    """Understand a destination that is to have new credentials; None if it has become a folder of this server."""
+    return None if _is_download(destination) or _folder(destination) else _storage(destination)
 
 
 def _prefix(text: str) -> Address:

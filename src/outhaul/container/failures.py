@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _REGION = re.compile(r"<Region>([a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2})</Region>")
 _CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
-_ECHO = 5
+_ECHO = 6
 """So many letters in a row that an error's name shares with a secret are taken for a piece of it."""
 
 

@@ -69,7 +69,7 @@ class GcsStorage:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self.email, self.key_id, self.private_key)
+        return (self.key_id, self.private_key)
 
     def complaint(self, now: float) -> str:  # noqa: ARG002  a service account says nothing of itself
         return ""

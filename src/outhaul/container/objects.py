@@ -81,11 +81,12 @@ def part_bytes(size: int, max_parts: int) -> int:
 class Objects:
     """Files of one container or bucket.
 
-    `refresh` gives the same storage with the credentials of now, and is asked while a file is on its way.
+    `refresh` gives the storage that is wanted now, and is asked while a file is on its way: credentials for the
+    same place are used from then on.
     """
 
     def __init__(
-        self, storage: Storage, timeout_s: int, refresh: Callable[[], Storage] | None = None
+        self, storage: Storage, timeout_s: int, refresh: Callable[[], Storage | None] | None = None
     ) -> None:
         self._storage = storage
         self._timeout_s = timeout_s
@@ -181,7 +182,7 @@ class _Credentials:
     `failure` is how asking for new ones failed: obstore would tell it in words of its own.
     """
 
-    def __init__(self, storage: Storage, refresh: Callable[[], Storage] | None) -> None:
+    def __init__(self, storage: Storage, refresh: Callable[[], Storage | None] | None) -> None:
         self._storage = storage
         self._refresh = refresh
         self._asked = time.monotonic()
@@ -196,7 +197,7 @@ class _Credentials:
                 self._renew(self._refresh)
             return self._storage.credential(until)
 
-    def _renew(self, refresh: Callable[[], Storage]) -> None:
+    def _renew(self, refresh: Callable[[], Storage | None]) -> None:
         self._asked = time.monotonic()
         try:
             fresh = refresh()
@@ -204,7 +205,7 @@ class _Credentials:
             self.failure = error
             raise
         # Credentials of another place are none of this one's business.
-        if fresh.place == self._storage.place:
+        if fresh and fresh.place == self._storage.place:
             self._storage = fresh
             self.secrets.update(fresh.secrets)
 

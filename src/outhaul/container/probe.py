@@ -68,6 +68,7 @@ def storage_steps(storage: Storage, needed_s: float, now: float) -> Iterator[Ste
     failed = Objects(storage, timeout_s=0).try_out()
     if failed and not failed.answered:
         yield _no("reach", failed.error)
+        return
     yield Step("reach", ok=True, detail=f"{storage.site} answers.")
     complaint = storage.complaint(now)
     if complaint:
@@ -90,9 +91,10 @@ def folder_steps(folder: Folder) -> Iterator[Step]:
         yield _no("authorised", error)
     except DestinationError as error:
         yield _no("reach", error)
-    yield Step("reach", ok=True, detail="The folder is there, or can be made.")
-    yield Step("authorised", ok=True, detail="The folder takes files.")
-    yield Step("valid_long_enough", ok=True, detail="A folder needs no credentials.")
+    else:
+        yield Step("reach", ok=True, detail="The folder is there, or can be made.")
+        yield Step("authorised", ok=True, detail="The folder takes files.")
+        yield Step("valid_long_enough", ok=True, detail="A folder needs no credentials.")
 
 
 def refused(error: DestinationError) -> Step:
