@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from outhaul.client.moments import Moment, moment
 from outhaul.errors import Invalid
@@ -91,6 +92,8 @@ def _between(period: Any, by: PeriodBy | None) -> Between:
 
 
 def _converted(name: str, value: Any, shape: Any) -> Any:
+    if isinstance(value, Struct):
+        return value
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from outhaul.client.files import Downloaded
     from outhaul.client.sync.connection import Connection
 
+_EVENTS = ("progress", "end")
+"""The events that say how the export is; there may come to be others."""
 _SILENCE_S = 45.0
 """Seconds after which a stream of events is taken for lost; the server is never silent for more than 15."""
 _NEAR_S = 20.0
@@ -172,7 +174,7 @@ class ExportTask(Shown):
                     name, _, value = line.partition(":")
                     if name == "event":
                         event = value.strip()
-                    elif name == "data" and event == "progress":
+                    elif name == "data" and event in _EVENTS:
                         yield msgspec.json.decode(value, type=Export)
                     if watch.left_s() < _NEAR_S:
                         return
