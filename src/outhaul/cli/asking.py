@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from urllib.parse import urlsplit
 
 import click
@@ -54,7 +54,9 @@ class ColumnMask(click.ParamType[tuple[str, Mask]]):
             return value
         column, _, rule = value.partition("=")
         try:
-            return column, msgspec.convert(_mask(rule), Mask)
+            return msgspec.convert(
+                (column, _mask(rule)), tuple[Annotated[str, msgspec.Meta(min_length=1)], Mask]
+            )
         except msgspec.ValidationError:
             self.fail(f"{value!r} is not column=rule, where rule is {_RULES}.", param, ctx)
 

@@ -14,9 +14,9 @@ from outhaul.cli.options import Group, json_option
 from outhaul.cli.output import emit, fields, painted, size, table
 from outhaul.cli.progress import Progress, doing, line
 from outhaul.cli.talking import PATIENT, QUICK, talks
-from outhaul.errors import Cancelled, ExportFailed
+from outhaul.errors import Cancelled, Conflict, ExportFailed
 from outhaul.schema import EXPORTS
-from outhaul.wire import TaskState
+from outhaul.wire import ENDED, TaskState
 
 if TYPE_CHECKING:
     from outhaul.client import Client, ExportTask
@@ -220,7 +220,10 @@ def download_export(client: Client, export_id: str, folder: Path, as_json: bool)
     Example:
       outhaul export download 7f1e0c5e-6f0b-4f3e-9a53-6d2c1b0f8a11 --to ./november
     """
-    files = [str(path) for path in client.exports.get(export_id).download(folder)]
+    task = client.exports.get(export_id)
+    if task.state not in ENDED:
+        raise Conflict(f"The export {task.id} is {task.state}.", hint=f"outhaul export watch {task.id}")
+    files = [str(path) for path in task.download(folder)]
     if as_json:
         return emit({"files": files})
     for file in files:
@@ -233,12 +236,14 @@ def _follow(task: ExportTask, as_json: bool) -> int:
     progress = Progress()
     try:
         task.wait(on_progress=None if as_json else lambda now: progress.show(now.export))
-    except (ExportFailed, Cancelled):
+    except (ExportFailed, Cancelled) as error:
         progress.end()
-        if not as_json:
-            raise
-        emit(task.export)
-        return FAILED
+        if as_json:
+            emit(task.export)
+            return FAILED
+        if task.state == "cancelled":
+            error.hint = f"outhaul export retry {task.id}"
+        raise
     except KeyboardInterrupt:
         progress.end()
         click.echo(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-QUICK = Retries(patience_s=10)
+QUICK = Retries(patience_s=3)
 """For whoever sits in front of a terminal."""
 PATIENT = Retries(patience_s=600)
 """For fetching files, which takes long anyway: a server that is started again meanwhile is waited for."""

@@ -108,6 +108,9 @@ def find_access(
         Unauthenticated: nothing is known that would let us in.
         NotFound: there is no such profile.
     """
+    if url and token and not (client_id or client_secret):
+        # Nothing is left to be found: whatever is wrong with the config file is of no concern.
+        return Access(profiles.checked_url(url), token=token)
     found = profiles.load(profile, url or "")
     if not found.url:
         raise Invalid(
