@@ -52,6 +52,8 @@ def main() -> int:
         _wait_until_up(url, server, folder)
         app = _cli(environment, "apps", "create", "shop", "--platform", "android")
         credential = _cli(environment, "credentials", "create", "reports", "--role", "contributor")
+        token = _cli(environment, "tokens", "create", "demo", "--scope", "exports:read")
+        environment |= {"OUTHAUL_URL": url, "OUTHAUL_TOKEN": token["secret"]}
         sent = _send(url, app["sdkKey"])
         succeeded = _export(url, environment, app, credential, exports) and _look(exports, sent)
     finally:
@@ -118,6 +120,7 @@ def _export(
             print(f"   POST …/devices/exportTasks/{name} → {task['state']}, task {task['id']}")
             tasks.append(task["id"])
     for task in tasks:
+        _show("outhaul export watch", task)
         watched = subprocess.run(
             [*OUTHAUL, "export", "watch", task], env=environment, check=False, stdout=subprocess.DEVNULL
         )
