@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -341,6 +342,7 @@ def test_the_environment_of_other_tools_does_not_matter(monkeypatch: pytest.Monk
             "AWS_UNSIGNED_PAYLOAD": "true",
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
             "AWS_S3_EXPRESS": "true",
+            "AWS_REQUEST_PAYER": "true",
             "AWS_ROLE_ARN": "other",
             "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
             "AWS_PROFILE": "other",
@@ -354,7 +356,9 @@ def test_the_environment_of_other_tools_does_not_matter(monkeypatch: pytest.Monk
     assert request.path == "/exports/2030/a"
     assert f"Credential={KEYS['access_key_id']}/" in request.headers["authorization"]
     assert "/eu-west-1/s3/aws4_request" in request.headers["authorization"]
+    assert request.headers["x-amz-content-sha256"] == hashlib.sha256(b"x").hexdigest()
     assert request.headers["x-amz-security-token"] is None
+    assert request.headers["x-amz-request-payer"] is None
     assert metadata.seen == []
 
 

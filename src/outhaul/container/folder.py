@@ -56,7 +56,6 @@ class Folder:
             DestinationError: files cannot be put there.
         """
         with folder_failures(self._folder):
-            _refuse_links(self._folder)
             there = next(path for path in (self._folder, *self._folder.parents) if path.exists())
             with tempfile.TemporaryFile(dir=there) as file:
                 file.write(b"x")
@@ -93,21 +92,17 @@ def _linked(path: Path, temporary: Path) -> bool:
 
 def _make_folder(root: Path, folder: Path) -> None:
     """Make what is missing between `root` and `folder`, durably, once no link leads elsewhere."""
-    _refuse_links(folder)
+    if folder.resolve() != folder:
+        raise DestinationRefused(
+            "A symbolic link leads out of the folder that exports may be written to.",
+            hint="Remove the link, or have the folder it leads to added to OUTHAUL_DESTINATIONS.",
+        )
     missing = [
         parent for parent in (folder, *folder.parents) if parent.is_relative_to(root) and not parent.exists()
     ]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
         sync(new.parent)
-
-
-def _refuse_links(folder: Path) -> None:
-    if folder.resolve() != folder:
-        raise DestinationRefused(
-            "A symbolic link leads out of the folder that exports may be written to.",
-            hint="Remove the link, or have the folder it leads to added to OUTHAUL_DESTINATIONS.",
-        )
 
 
 @contextmanager

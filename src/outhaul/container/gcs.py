@@ -85,8 +85,6 @@ class GcsStorage:
             self.bucket,
             base_url=self.address.origin,
             credential_provider=credential,
-            # obstore would take it from the environment, where it belongs to something else.
-            skip_signature=False,
             client_options=client,
             retry_config=retry,
         )
