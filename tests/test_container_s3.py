@@ -54,6 +54,8 @@ def allowed(s3: S3) -> Destinations:
     [
         bucket(),
         bucket("S3://exports"),
+        bucket("s3://exports.2026"),
+        bucket("s3://2026"),
         bucket("s3://my.bucket-1/a%20b//c/"),
         bucket(session_token="IQoJb3JpZ2luX2Vj=="),
         bucket(region="us-gov-east-1"),

@@ -21,7 +21,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 SEPARATOR = re.compile(r"[/\\]")
 _PORTS = {"http": 80, "https": 443, "file": 0}
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
-_BUCKET = re.compile(r"(?=.{3,222}$)[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*[a-z0-9]")
+_BUCKET = re.compile(r"(?!\d+(\.\d+){3}$)(?=.{3,222}$)[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*[a-z0-9]")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _NUMERIC = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)")
 # Inside the clouds themselves: not in Python's list of private networks, but as dangerous as 169.254.169.254.
@@ -135,7 +135,7 @@ def parse_bucket(text: str) -> Bucket:
             hint="Keys are members of their own; write ? as %3F and # as %23 in a path.",
         )
     # Not `hostname`, which is in lower case: what was written is what must be a bucket's name.
-    if _UNSAFE.search(url) or not _BUCKET.fullmatch(parts.netloc) or _NUMERIC.fullmatch(parts.netloc):
+    if _UNSAFE.search(url) or not _BUCKET.fullmatch(parts.netloc):
         raise Invalid(f"The destination does not name a bucket ({parts.scheme}://BUCKET/PREFIX).", hint=FORMS)
     if not all(map(is_plain, folder)):
         raise Invalid("The destination's path has parts that are no names.", hint=FORMS)
