@@ -244,3 +244,24 @@ def test_commands_of_the_server_say_what_a_base_install_lacks(bare, command, tmp
     assert done.returncode == 1
     assert "needs `pip install 'outhaul[server]'`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("export list", 7),
+        ("export create shop event --from 2026-11-01 --to 2026-12-01", 7),
+        ("config list", 0),
+        ("config show", 0),
+        ("doctor", 1),
+        ("completion bash", 0),
+    ],
+)
+def test_commands_of_users_need_no_more_than_a_base_install(bare, command, code, tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTHAUL_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("OUTHAUL_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OUTHAUL_TOKEN", "outhaul_token")
+    done = bare("from outhaul.cli import main; main(sys.argv[2:])", *command.split())
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pip install" not in done.stderr
