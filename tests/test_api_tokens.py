@@ -223,10 +223,14 @@ def test_a_token_of_the_openid_provider_is_let_in_by_its_role(site, openid):
         assert make(alice, "of alice")["createdBy"] == "oidc:alice"
 
 
-def test_too_many_requests_are_told_when_to_come_back(tmp_path):
-    server = Server(tmp_path / "data", rate_per_minute="30")
+def test_too_many_requests_and_those_that_nobody_can_judge_now_are_told_to_come_back(tmp_path, openid):
+    nowhere = openid.settings(oidc_issuer="http://127.0.0.1:1/")
+    server = Server(tmp_path / "data", rate_per_minute="30", **nowhere)
     site = Site(server)
     with server:
+        answer = me(site, openid.token("one"))
+        problem(answer, 503, "busy")
+        assert int(answer.headers["retry-after"]) > 0
         for _ in range(30):
             assert site.http.get("/me").status_code == 200
         answer = site.http.get("/me")

@@ -228,6 +228,24 @@ def test_a_key_shown_for_something_else_signs_nothing(changing):
     assert read(changing, changing.token("one", NOW, {"alg": "PS256"}))
 
 
+def test_a_key_that_cannot_be_read_does_not_take_along_the_others(changing):
+    documents = changing.documents
+    odd = [
+        {},
+        {"kty": "RSA", "n": 7},
+        {"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ"},
+        {"kty": ["RSA"], "alg": []},
+    ]
+
+    def with_odd_ones():
+        found = documents()
+        found["/keys"]["keys"] = [*odd, *found["/keys"]["keys"]]
+        return found
+
+    changing.documents = with_odd_ones
+    assert read(changing, changing.token("one", NOW))
+
+
 def test_a_short_key_signs_nothing(changing):
     changing.keys["short"] = "RS256", rsa.generate_private_key(65537, 1024)
     with pytest.warns(jwt.InsecureKeyLengthWarning):
