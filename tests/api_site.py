@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import msgspec
 
 from outhaul.client import Collector
 from outhaul.ledger.ledger import Ledger
@@ -58,6 +60,14 @@ class Site:
         answer = self.http.post("/exports", json=self.spec(**members))
         assert answer.status_code == 202, answer.text
         return answer.json()
+
+    def stuck(self) -> str:
+        """An export that waits for what will never have landed; those of the app that come after it wait too."""
+        found = self.ledger.task(self.create()["id"])
+        self.wait(found.id)
+        # Only the door's own words are in the ledger: the clock of the journal is not for clients to choose.
+        task = msgspec.structs.replace(found, id=str(uuid.uuid4()), mark=2**50, created_at=_now())
+        return self.ledger.create_task(task).id
 
     def get(self, export_id: str) -> dict[str, Any]:
         answer = self.http.get(f"/exports/{export_id}")

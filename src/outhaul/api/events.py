@@ -53,11 +53,21 @@ async def _events(call: Call, first: Task, names: Mapping[str, str]) -> AsyncIte
             elif looks % _LOOKS_BETWEEN_SIGNS == 0:
                 yield b": still there\n\n"
             seen = task
-            await asyncio.sleep(_LOOK_S)
+            if await _stopped(call.door.stopping):
+                return
             looks += 1
             if looks % _LOOKS_BETWEEN_QUESTIONS == 0 and not await _may_still(call):
                 return
             task = await asyncio.to_thread(call.door.ledger.task, task.id)
+
+
+async def _stopped(stopping: asyncio.Event) -> bool:
+    """Wait until it is time to look again, or the server stops: whether it does."""
+    try:
+        await asyncio.wait_for(stopping.wait(), _LOOK_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _may_still(call: Call) -> bool:

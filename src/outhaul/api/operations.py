@@ -41,8 +41,8 @@ class Door(NamedTuple):
 
     `downloads` is the folder with the files that the server keeps. `mark` closes what the journal holds and gives the
     position that an export has to wait for. `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's
-    server, `watchers` has a place for each stream of events. Calls to the ledger and the tables block: make them with
-    `asyncio.to_thread`.
+    server. `watchers` has a place for each stream of events, all of which end once `stopping` is set. Calls to the
+    ledger and the tables block: make them with `asyncio.to_thread`.
     """
 
     access: Access
@@ -56,6 +56,7 @@ class Door(NamedTuple):
     now: Callable[[], int]
     patient: Executor
     watchers: asyncio.Semaphore
+    stopping: asyncio.Event
 
 
 class Call(NamedTuple):

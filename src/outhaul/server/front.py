@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     App = Callable[
         [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
     ]
+    Mark = Callable[[], Awaitable[int]]
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,9 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     _check_port(address)
     collect = Collect(journal, Apps(ledger), config, now)
     keyring = Keyring.open(data, config.secret_key)
-    destinations = Destinations(config.destinations, downloads=data / "downloads")
-    door = Door(ledger, keyring, config, destinations, journal.roll, now)
-    api = _api(data, ledger, keyring, config, destinations, journal)
+    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
+    stopping = asyncio.Event()
+    api = _api(data, ledger, keyring, config, journal.roll, stopping)
     server = Server(
         _router(collect, api, door, config),
         address=address.host,
@@ -89,7 +90,15 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
         )
 
     server.on_startup(started)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+
+    stop: Callable[[], None] = server.stop
+
+    def end() -> None:
+        # Streams of events would go on for as long as what they are of.
+        stopping.set()
+        stop()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     rolling = asyncio.create_task(_roll(journal, config.land_interval_ms / 1000))
     try:
         await server.serve()
@@ -99,7 +108,7 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
 
 
 def _api(
-    data: Path, ledger: Ledger, keyring: Keyring, config: Config, destinations: Destinations, journal: Journal
+    data: Path, ledger: Ledger, keyring: Keyring, config: Config, mark: Mark, stopping: asyncio.Event
 ) -> Api:
     return Api(
         ApiDoor(
@@ -107,13 +116,14 @@ def _api(
             ledger=ledger,
             keyring=keyring,
             config=config,
-            destinations=destinations,
+            destinations=Destinations(config.destinations, downloads=data / "downloads"),
             tables=Tables(data / "tables"),
             downloads=data / "downloads",
-            mark=journal.roll,
+            mark=mark,
             now=now,
             patient=ThreadPoolExecutor(_PATIENT, "patient"),
             watchers=asyncio.Semaphore(WATCHERS),
+            stopping=stopping,
         )
     )
 
