@@ -225,12 +225,20 @@ def test_a_token_of_the_openid_provider_is_let_in_by_its_role(site, openid):
 
 def test_too_many_requests_and_those_that_nobody_can_judge_now_are_told_to_come_back(tmp_path, openid):
     nowhere = openid.settings(oidc_issuer="http://127.0.0.1:1/")
-    server = Server(tmp_path / "data", rate_per_minute="30", **nowhere)
+    server = Server(tmp_path / "data", rate_per_minute="30", exports_per_day="1", **nowhere)
     site = Site(server)
     with server:
         answer = me(site, openid.token("one"))
         problem(answer, 503, "busy")
         assert int(answer.headers["retry-after"]) > 0
+        with site.client(site.token()) as client:
+            for replayed in (False, True):
+                answer = client.post("/exports", json=site.spec(), headers={"idempotency-key": "k"})
+                assert answer.status_code == 202
+                assert ("idempotency-replayed" in answer.headers) == replayed
+            answer = client.post("/exports", json=site.spec(), headers={"idempotency-key": "other"})
+            problem(answer, 429, "too_many")
+            assert 86_000 < int(answer.headers["retry-after"]) <= 86_400
         for _ in range(30):
             assert site.http.get("/me").status_code == 200
         answer = site.http.get("/me")

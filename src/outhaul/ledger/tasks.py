@@ -59,6 +59,11 @@ class Tasks(Store):
             connection.execute(sa.insert(tasks).values(to_row(task)))
         return task
 
+    def key_used(self, created_by: str, key: str) -> bool:
+        """Whether somebody has asked for a task with this idempotency key."""
+        same = sa.select(tasks.c.id).where(tasks.c.created_by == created_by, tasks.c.idempotency_key == key)
+        return bool(self._read(same))
+
     def task(self, task_id: str) -> Task:
         """One task.
 
