@@ -281,7 +281,6 @@ def test_keys_that_are_replaced_while_a_file_is_on_its_way(s3: S3, tmp_path: Pat
     "other",
     [
         bucket("s3://other", endpoint="https://files.example.com", access_key_id="AKIAOTHER"),
-        bucket("s3://other", access_key_id="AKIAOTHER"),
         Destination(url="download:"),
     ],
 )

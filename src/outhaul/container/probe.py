@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outhaul.container.objects import Storage
 
 StepName = Literal["allowed", "reach", "authorised", "valid_long_enough"]
-PATIENCE_S = 12
+PATIENCE_S = 10
 """Seconds after which a destination that has not answered is taken not to."""
 
 
