@@ -347,6 +347,15 @@ def test_a_provider_that_cannot_be_right_is_as_good_as_down(changing, says):
     assert type(refusal(changing, changing.token("one", NOW))) is Busy
 
 
+def test_keys_are_not_asked_for_without_tls_wherever_the_provider_says_they_are(changing):
+    # The same server by an address that is not known to be this machine.
+    changing.says = {
+        "jwks_uri": changing.issuer.replace("127.0.0.1", "0.0.0.0").replace("/tenant/v2.0", "/keys")
+    }
+    assert type(refusal(changing, changing.token("one", NOW))) is Busy
+    assert len(changing.asked) == 1
+
+
 def test_keys_are_taken_from_where_they_were_said_to_be(changing):
     changing.says = {"issuer": "https://other.example"}
     keys = changing.issuer.replace("/tenant/v2.0", "/keys")
