@@ -141,9 +141,11 @@ def test_the_id_is_all_that_a_script_gets(run, show):
     assert code == 0
     uuid.UUID(out.strip())
     assert f"outhaul export watch {out.strip()}" in err
-    made = show("export", "create", "shop", "event", *PERIOD, "--description", "a note", "--wait")
+    made = show("export", "create", "shop", "event", *PERIOD, "--description", "a\x1b[2Jnote", "--wait")
     shown = msgspec.convert(made, rest.Export)
-    assert (shown.state, shown.rows, shown.description) == ("succeeded", EVENTS, "a note")
+    assert (shown.state, shown.rows, shown.description) == ("succeeded", EVENTS, "a\x1b[2Jnote")
+    # What somebody else wrote is not for this terminal to obey.
+    assert re.search(r"^description +a\\x1b\[2Jnote$", run("export", "show", shown.id)[1], re.MULTILINE)
 
 
 def test_the_same_key_is_the_same_export(show, run):
@@ -200,6 +202,7 @@ def test_every_option_is_in_the_request(site, show, tmp_path):
         (["--mask", "name"], "is not column=rule"),
         (["--mask", "name=week"], "is not column=rule"),
         (["--mask", "=drop"], "is not column=rule"),
+        (["--mask", "name=drop", "--mask", "name=1"], "names a column twice"),
         (["--max-file-bytes", "many"], "is not a size"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--destination", "https://a.example/c?sig=s3cret"], "others can see it"),
@@ -277,6 +280,7 @@ def test_a_failed_export_goes_on_elsewhere(site, run, show):
     failed = show("export", "show", task)
     assert (failed["state"], len(failed["attempts"])) == ("failed", 1)
     text = run("export", "show", task)[1]
+    assert '"kind":"event"' in text
     assert "attempt 1 failed" in text
     assert failed["error"]["message"] in text
     assert run("export", "retry", task, "--wait")[0] == 5

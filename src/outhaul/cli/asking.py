@@ -142,6 +142,9 @@ def read_asked(options: dict[str, Any]) -> dict[str, Any]:
     if (start is None) != (end is None):
         raise click.UsageError("--from and --to go together.")
     options["period"] = None if start is None else (start, end)
+    masked = [column for column, _ in options["mask"]]
+    if len(set(masked)) < len(masked):
+        raise click.UsageError("--mask names a column twice.")
     options["mask"] = dict(options["mask"]) or None
     if options["layout"] is None and (options["max_file_bytes"] is not None or options["day_path"]):
         options["layout"] = "parts"

@@ -58,10 +58,11 @@ def doctor(profile: str | None, url: str | None, data: Path | None, as_json: boo
 
 def _all(profile: str | None, url: str | None, data: Path | None) -> Iterator[Check]:
     yield look("packages", _packages)
-    yield look("server packages", lambda: _server_packages(needed=data is not None))
+    packages = look("server packages", lambda: _server_packages(needed=data is not None))
+    yield packages
     yield look("opening results", _opening)
     yield from check_server(profile, url or "")
-    if data is not None:
+    if data is not None and packages.result == "ok":
         yield from check_folder(data)
 
 

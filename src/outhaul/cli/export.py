@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import msgspec
 
 from outhaul.cli.asking import KINDS, asked_options, destination_options, read_asked, read_destination
 from outhaul.cli.exits import ERROR, FAILED, INTERRUPTED
@@ -268,7 +269,8 @@ def _show(export: Export, as_json: bool) -> None:
             "id": export.id,
             "app": f"{export.app} ({export.app_id})",
             "description": export.description,
-            "state": painted(doing(export), export.state),
+            "request": msgspec.json.encode(export.request).decode(),
+            "state": doing(export),
             "progress": line(export),
             "destination": export.destination.url,
             "created": f"{export.created_at} by {export.created_by}",

@@ -39,12 +39,12 @@ def fields(values: dict[str, object]) -> None:
     shown = {name: value for name, value in values.items() if value is not None}
     width = max(map(len, shown), default=0) + 2
     for name, value in shown.items():
-        click.echo(f"{name:<{width}}{value}")
+        click.echo(f"{name:<{width}}{painted(plain(str(value)))}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()) -> None:
     """Print rows below a head, in columns as wide as they need; those in `right` end at the same place."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    lines = [tuple(head), *(tuple(map(plain, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
         cells = [
@@ -53,6 +53,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[
         ]
         cells[-1] = cells[-1].rstrip()
         click.echo("  ".join(painted(cell, "" if number else "head") for cell in cells).rstrip())
+
+
+def plain(text: str) -> str:
+    """Text on one line, without what a terminal would obey: some of it comes from devices."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def painted(text: str, word: str = "", stream: TextIO | None = None) -> str:

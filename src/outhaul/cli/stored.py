@@ -9,7 +9,7 @@ import msgspec
 
 from outhaul.cli.folder import check_exists, opened, server_room
 from outhaul.cli.options import Command, Group, data_option, json_option
-from outhaul.cli.output import emit, fields, size, table
+from outhaul.cli.output import emit, fields, plain, size, table
 from outhaul.errors import NotFound
 from outhaul.records import REASONS
 from outhaul.schema import TABLES
@@ -144,6 +144,6 @@ def rejects(data: Path, app: str | None, reason: str | None, limit: int, as_json
         click.echo(f"{count.count:>9}  {count.app_id}  {count.reason}")
     for row in found.newest:
         click.echo(f"\n{row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.app_id}  {row.protocol}  {row.reason}")
-        click.echo(f"  {row.detail}")
-        click.echo(f"  {row.raw}")
+        click.echo(f"  {plain(row.detail)}")
+        click.echo(f"  {plain(row.raw)}")
     return None

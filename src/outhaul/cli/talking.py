@@ -56,4 +56,4 @@ def connect(name: str | None, url: str | None, retries: Retries) -> Client:
             f"There is no token for {profile.url}.",
             hint=f"outhaul config set {profile.url} --profile {profile.name}, or set OUTHAUL_TOKEN.",
         )
-    return Client(profile.url, profile.token, profile=name, retries=retries)
+    return Client(profile.url, profile.token, retries=retries)
