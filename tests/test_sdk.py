@@ -114,17 +114,25 @@ def test_a_task_has_every_member_of_an_export():
 
 
 def test_the_base_install_is_enough(site):
-    site.answer = [Answer(body={"actor": "token:t", "app": None, "scopes": [], "expiresAt": None})]
+    site.answer = [Answer(body=export())]
     code = BARE + (
-        "from outhaul import Client, col\n"
+        "from outhaul import Client, col, errors\n"
         "with Client(sys.argv[2], 'outhaul_x') as client:\n"
-        "    print(client.me().actor)\n"
-        "    try: next(client.exports.get('x').iter_rows())\n"
-        "    except Exception as error: print(type(error).__name__)\n"
+        "    task = client.exports.get('x')\n"
+        "    print(task.state)\n"
+        "    for open in (task.to_arrow, task.to_polars, task.to_pandas, lambda: next(task.iter_rows())):\n"
+        "        try: open()\n"
+        "        except errors.OuthaulError as error: print(error.code, error.hint.split('`')[1])\n"
     )
     command = [sys.executable, "-c", code, base_packages().strip(), site.url]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.stdout.split() == ["token:t", "OuthaulError"], done.stderr
+    assert done.stdout.splitlines() == [
+        "succeeded",
+        "library_missing pip install pyarrow",
+        "library_missing pip install polars pyarrow",
+        "library_missing pip install pandas pyarrow",
+        "library_missing pip install pyarrow",
+    ], done.stderr
 
 
 def test_importing_outhaul_is_quick():

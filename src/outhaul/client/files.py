@@ -6,12 +6,17 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+import msgspec
+
 from outhaul.errors import Damaged
+from outhaul.formats import manifest_name
+from outhaul.wire import Manifest
 
 if TYPE_CHECKING:
     from io import BufferedRandom
 
-    from outhaul.wire import FileEntry, Manifest
+    from outhaul.rest import Export
+    from outhaul.wire import FileEntry
 
 _READ_BYTES = 1024 * 1024
 
@@ -21,6 +26,44 @@ class Downloaded(NamedTuple):
 
     manifest: Manifest
     paths: list[Path]
+
+
+class Proof:
+    """The manifest, in a folder: put there last, so that where it is, the export is whole."""
+
+    def __init__(self, folder: Path, export: Export) -> None:
+        self._export = export
+        self.path = folder / manifest_name(export.kind, export.id)
+
+    def content(self) -> bytes | None:
+        """What is there from an earlier time."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    def keep(self, content: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f"{self.path.name}.part")
+        part.write_bytes(content)
+        part.replace(self.path)
+
+    def read(self, content: bytes) -> Manifest:
+        """What it says.
+
+        Raises:
+            Damaged: it is not the manifest of this export.
+        """
+        try:
+            manifest = msgspec.json.decode(content, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise Damaged(
+                f"The manifest of the export {self._export.id} cannot be understood: {error}.",
+                hint="Check that this package is not older than the server.",
+            ) from error
+        if manifest.task_id != self._export.id:
+            raise Damaged(
+                f"The manifest of the export {self._export.id} is that of {manifest.task_id}.",
+                hint="Check that the URL is that of your Outhaul server.",
+            )
+        return manifest
 
 
 class PartFile:

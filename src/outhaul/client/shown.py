@@ -73,8 +73,8 @@ def _fail(export: Export) -> NoReturn:
     )
 
 
-def check_kept(export: Export) -> File:
-    """The manifest of an export whose files the server keeps.
+def check_kept(export: Export) -> None:
+    """Let an export pass if its files are there to be fetched from the server.
 
     Raises:
         Invalid: its files are elsewhere, or it is not done.
@@ -87,6 +87,5 @@ def check_kept(export: Export) -> File:
             hint="Read them there, or ask for an export without a destination.",
         )
     check_success(export)
-    if export.manifest is None:
+    if export.state != "succeeded":
         raise Invalid(f"The export {export.id} is {export.state}.", hint="`wait()` until it is done.")
-    return export.manifest

@@ -68,6 +68,10 @@ class Connection:
             raise lost(self.access.url, error) from error
         return decoded(_accepted(response), shape)
 
+    async def content(self, path: str) -> bytes:
+        """What is there, as it is."""
+        return (await self._insist(self._request("GET", path), repeat=True)).content
+
     async def tell(
         self,
         method: str,

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import msgspec
-
 from outhaul.client.aio.running import in_thread, side_by_side, sleep
-from outhaul.client.files import Downloaded, PartFile
+from outhaul.client.files import Downloaded, PartFile, Proof
 from outhaul.client.requests import quoted
 from outhaul.client.shown import check_kept
 from outhaul.errors import Busy, Damaged
-from outhaul.wire import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +21,11 @@ if TYPE_CHECKING:
     from outhaul.rest import Export
     from outhaul.wire import FileEntry
 
-_PIECE_BYTES = 256 * 1024
 _PARTIAL = 206
 
 
 async def download(connection: Connection, export: Export, folder: Path, at_once: int) -> Downloaded:
-    """Fetch an export's files that are not in the folder yet.
+    """Fetch an export's files that are not in the folder yet, its manifest last.
 
     Raises:
         Invalid: its files are not kept by the server, or it is not done.
@@ -37,33 +33,23 @@ async def download(connection: Connection, export: Export, folder: Path, at_once
         Damaged: what arrived is not what was exported.
         Busy: the server could not be reached for longer than patience lasts; what has arrived stays.
     """
+    check_kept(export)
+    above = f"/exports/{quoted(export.id)}/files"
+    proof = Proof(folder, export)
+    content = proof.content()
+    if content is None:
+        content = await connection.content(f"{above}/{proof.path.name}")
+    manifest = proof.read(content)
 
     async def fetch(entry: FileEntry, stopped: Callable[[], bool]) -> Path:
-        path = f"/exports/{quoted(export.id)}/files/{quote(entry.name)}"
         with PartFile(folder, entry) as part:
             if not await in_thread(part.is_there):
-                await _fetch(connection, path, part, stopped)
+                await _fetch(connection, f"{above}/{quote(entry.name)}", part, stopped)
             return part.path
 
-    proof = await fetch(check_kept(export), lambda: False)
-    manifest = _read_manifest(proof, export)
-    return Downloaded(manifest, await side_by_side(fetch, manifest.files, at_once))
-
-
-def _read_manifest(path: Path, export: Export) -> Manifest:
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except msgspec.DecodeError as error:
-        raise Damaged(
-            f"The manifest of the export {export.id} cannot be understood: {error}.",
-            hint="Check that this package is not older than the server.",
-        ) from error
-    if manifest.task_id != export.id:
-        raise Damaged(
-            f"The manifest of the export {export.id} is that of {manifest.task_id}.",
-            hint="Check that the URL is that of your Outhaul server.",
-        )
-    return manifest
+    paths = await side_by_side(fetch, manifest.files, at_once)
+    proof.keep(content)
+    return Downloaded(manifest, paths)
 
 
 async def _fetch(connection: Connection, path: str, part: PartFile, stopped: Callable[[], bool]) -> None:
@@ -89,7 +75,8 @@ async def _fill(connection: Connection, path: str, part: PartFile, stopped: Call
             async with connection.stream(path, headers) as response:
                 if part.size and not _goes_on(response, part.size):
                     await in_thread(part.restart)
-                async for piece in response.aiter_raw(_PIECE_BYTES):
+                # Gathered into larger pieces, the last of them would be lost with the connection.
+                async for piece in response.aiter_raw():
                     await in_thread(part.write, piece)
                     patience.renew()
                     if stopped():

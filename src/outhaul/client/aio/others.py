@@ -77,7 +77,7 @@ class Tokens:
         return await self._connection.tell("POST", path, IssuedToken, body=body, repeat=False)
 
     async def revoke(self, token_id: str) -> Token:
-        """Make a token invalid, at once and for good."""
+        """Make a token invalid for good; the server notices everywhere within seconds."""
         path = f"/tokens/{quoted(token_id)}:revoke"
         return await self._connection.tell("POST", path, Token, repeat=True)
 

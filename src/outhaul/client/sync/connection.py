@@ -69,6 +69,10 @@ class Connection:
             raise lost(self.access.url, error) from error
         return decoded(_accepted(response), shape)
 
+    def content(self, path: str) -> bytes:
+        """What is there, as it is."""
+        return (self._insist(self._request("GET", path), repeat=True)).content
+
     def tell(
         self,
         method: str,

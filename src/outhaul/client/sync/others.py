@@ -78,7 +78,7 @@ class Tokens:
         return self._connection.tell("POST", path, IssuedToken, body=body, repeat=False)
 
     def revoke(self, token_id: str) -> Token:
-        """Make a token invalid, at once and for good."""
+        """Make a token invalid for good; the server notices everywhere within seconds."""
         path = f"/tokens/{quoted(token_id)}:revoke"
         return self._connection.tell("POST", path, Token, repeat=True)
 
