@@ -6,11 +6,14 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
+
+if TYPE_CHECKING:
+    import ssl
 
 AUDIENCE = "api://outhaul"
 ROLES = "Outhaul.Admin=owner,Outhaul.Export=contributor,Outhaul.Read=reader"
@@ -29,10 +32,11 @@ def new_key(algorithm: str) -> Any:
 class OpenId:
     """The provider. `keys` are private keys by kid with the algorithm each is for; those are shown that are in it.
 
-    While `down` it answers everything with 503. `asked` are the paths that were asked for.
+    While `down` it answers everything with 503. `asked` are the paths that were asked for. With a certificate it
+    speaks https.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.keys: dict[str, tuple[str, Any]] = {}
         self.down = False
         self.asked: list[str] = []
@@ -54,7 +58,14 @@ class OpenId:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.issuer = f"http://127.0.0.1:{self._server.server_port}/tenant/v2.0"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        where = (
+            f"https://localhost:{self._server.server_port}"
+            if tls
+            else f"http://127.0.0.1:{self._server.server_port}"
+        )
+        self.issuer = f"{where}/tenant/v2.0"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import hmac
 import json
+import ssl
 from typing import Any
 
 import jwt
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
@@ -156,7 +158,7 @@ def test_a_forged_token_is_refused(openid):
         assert isinstance(refusal(openid, token), Unauthenticated), name
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     header=st.dictionaries(
         st.sampled_from(["alg", "kid", "crit", "b64", "typ"]),
@@ -354,6 +356,21 @@ def test_keys_are_not_asked_for_without_tls_wherever_the_provider_says_they_are(
     }
     assert type(refusal(changing, changing.token("one", NOW))) is Busy
     assert len(changing.asked) == 1
+
+
+def test_an_authority_of_ones_own_is_trusted_if_it_is_named(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    provider = OpenId(context)
+    provider.add("one")
+    try:
+        assert type(refusal(provider, provider.token("one", NOW))) is Busy
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert read(provider, provider.token("one", NOW))
+    finally:
+        provider.close()
 
 
 def test_keys_are_taken_from_where_they_were_said_to_be(changing):
