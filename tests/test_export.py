@@ -205,7 +205,7 @@ HOW = {
     "jsonl gzip": {"format": "jsonl", "compression": "gzip"},
     "json zstd": {"format": "json", "compression": "zstd"},
     "csv parts": {"format": "csv", "max_file_bytes": 100_000},
-    "jsonl zstd parts": {"format": "jsonl", "compression": "zstd", "max_file_bytes": 160_000},
+    "jsonl zstd parts": {"format": "jsonl", "compression": "zstd", "max_file_bytes": 138_000},
     "parquet parts by day": {
         "format": "parquet",
         "compression": "zstd",
@@ -223,8 +223,8 @@ def test_killed_at_any_line_it_comes_to_the_same_bytes(steps, how):
     total = steps.run(reference)
     expected = steps.files_of(reference)
     assert (len(expected) > 2) == ("parts" in how)
-    early = range(1, total, total // 12)
-    late = range(max(1, total - 140), total, 14)
+    early = range(1, total, total // 8)
+    late = range(max(1, total - 140), total, 20)
     for kill_at in sorted({*early, *late}):
         task_id = steps.create(**HOW[how])
         steps.run(task_id, kill_at)

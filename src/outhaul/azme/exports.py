@@ -25,7 +25,7 @@ from outhaul.container import describe
 from outhaul.errors import DestinationRefused, Invalid, NotFound
 from outhaul.records import CampaignType
 from outhaul.schema import EXPORT_TYPES
-from outhaul.wire import Campaigns, Destination, ExportRequest, Format, Period, Task
+from outhaul.wire import DOWNLOAD, Campaigns, Destination, ExportRequest, Format, Period, Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -181,6 +181,11 @@ class Exports:
 
     async def _check_destination(self, destination: Destination) -> None:
         try:
+            if describe(destination) == DOWNLOAD:
+                # Nobody could fetch them: the old API has no operation for it.
+                raise Invalid(
+                    "It is not the URL of a container.", hint="Give a container's URL with its token."
+                )
             await asyncio.to_thread(self._destinations.check, destination)
         except (Invalid, DestinationRefused) as error:
             raise type(error)(f"containerUrl: {error.message}", hint=error.hint) from None
