@@ -330,6 +330,33 @@ def test_a_profile_that_cannot_be_set(run, stdin, data):
     assert not (data.parent / "config.toml").exists()
 
 
+def test_a_token_that_is_typed_is_not_seen(run, data):
+    spawn = "import pty, sys; pty.spawn(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        spawn,
+        sys.executable,
+        "-m",
+        "outhaul",
+        "config",
+        "set",
+        URL,
+        "--no-check",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as typing:
+        seen = b""
+        while not seen.endswith(b"Token: "):
+            seen += typing.stdout.read1()
+        time.sleep(0.2)  # the prompt is there a moment before what is typed stops being echoed
+        typing.stdin.write(f"{TOKEN}\n".encode())
+        typing.stdin.flush()
+        seen += typing.stdout.read()
+    assert b"Profile default is" in seen
+    assert TOKEN.encode() not in seen
+    assert TOKEN in (data.parent / "config.toml").read_text()
+
+
 def test_a_command_that_needs_a_server_says_how_to_name_one(run, monkeypatch):
     code, _, err = run("export", "list")
     assert (code, "outhaul config set" in err) == (1, True)

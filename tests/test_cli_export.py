@@ -283,6 +283,8 @@ def test_a_failed_export_goes_on_elsewhere(site, run, show):
     assert '"kind":"event"' in text
     assert "attempt 1 failed" in text
     assert failed["error"]["message"] in text
+    listed = run("export", "list", "--state", "failed")[1]
+    assert re.search(rf"^{task} .* {failed['error']['code']}$", listed, re.MULTILINE)
     assert run("export", "retry", task, "--wait")[0] == 5
     assert run("export", "move", task)[0] == 2
     assert run("export", "move", task, "--destination", f"{site.folder.as_uri()}/free/")[0] == 0

@@ -108,11 +108,12 @@ def list_exports(client: Client, limit: int, as_json: bool, **chosen: Any) -> No
     if as_json:
         return emit({"exports": found})
     table(
-        ("id", "app", "kind", "format", "state", "done", "rows", "bytes", "created"),
+        ("id", "app", "kind", "format", "state", "done", "rows", "bytes", "created", "error"),
         [
             (
                 *(one.id, one.app, one.kind, one.request.format, doing(one), f"{int(one.progress.percent)}%"),
-                *(f"{one.progress.rows_done:,}", size(one.progress.bytes_written), one.created_at),
+                *(f"{one.progress.rows_done:,}", size(one.progress.bytes_written)),
+                *(one.created_at, one.error.code if one.error else ""),
             )
             for one in found
         ],
