@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pandas as pd
@@ -508,6 +509,7 @@ def test_everything_else_of_the_door(shop, client):
 
 def test_tokens(shop, client):
     issued = client.tokens.create("narrow", ["exports:read"], app="Shop", expires_at="2100-01-01")
+    assert issued.secret not in repr(issued)
     rotated = client.tokens.rotate(issued.id, overlap_s=0)
     with Client(shop.server.url, issued.secret) as before, pytest.raises(errors.Unauthenticated):
         before.me()
@@ -551,3 +553,20 @@ def test_waiting_through_a_killed_server(tmp_path):
             assert task.wait(60, poll_s=0.1).rows == 2000
             again.join()
             assert task.to_arrow().num_rows == 2000
+
+
+def test_the_examples_of_the_docs_run(shop, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.setenv("OUTHAUL_URL", shop.server.url)
+    monkeypatch.setenv("OUTHAUL_TOKEN", shop.secret)
+    monkeypatch.chdir(tmp_path)
+    run = {}
+    for example in examples:
+        code = compile(example, "docs/python.md", "exec")
+        # There is no such bucket, nor such a server.
+        if "s3://" not in example and "outhaul.example.com" not in example:
+            exec(code, run)
+    assert len(examples) == 10
+    assert run["frame"].width == run["table"].num_columns == 4
+    assert "succeeded" in capsys.readouterr().out

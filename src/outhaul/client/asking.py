@@ -97,4 +97,4 @@ def _converted(name: str, value: Any, shape: Any) -> Any:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{name}: {error}.", hint="docs/python.md shows the forms that it can have.") from None
+        raise Invalid(f"{name}: {error}.", hint="`help(outhaul.client.Asked)` says what it can be.") from None
