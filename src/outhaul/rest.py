@@ -270,6 +270,9 @@ class IssuedToken(Token, frozen=True):
 
     secret: str
 
+    def __repr__(self) -> str:
+        return f"IssuedToken({self.id!r}, {self.name!r}, …)"
+
 
 class TokenList(_Answered, frozen=True):
     tokens: list[Token]
