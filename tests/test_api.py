@@ -168,6 +168,8 @@ def test_a_large_body_is_refused(site):
     [
         ("pageSize=0", "pageSize: expected `int` >= 1"),
         ("pageSize=x", "pageSize: "),
+        ("state=null", "state: invalid enum value 'null'."),
+        ("pageSize=null", "pageSize: "),
         ("state=done", "state: invalid enum value 'done'."),
         ("sate=failed", "sate: there is no such member."),
         ("kind=event&kind=job", "kind: it is given twice."),
@@ -178,6 +180,10 @@ def test_a_large_body_is_refused(site):
 )
 def test_a_wrong_query_is_told_by_its_option(site, query, detail):
     assert detail in problem(site.http.get(f"/exports?{query}"), 400, "invalid")["detail"]
+
+
+def test_an_app_can_be_called_null(site):
+    problem(site.http.get("/exports?app=null"), 404, "app_not_found")
 
 
 def test_an_access_token_of_the_token_endpoint_is_taken(site):

@@ -153,7 +153,7 @@ def test_what_is_not_said_is_chosen(site):
         ({"where": {"column": "name", "eq": 1}}, "where.eq"),
         ({"mask": {"timestamp": "hash"}}, "mask.timestamp"),
         ({"destination": {"url": "nowhere"}}, "destination"),
-        ({"destination": {"url": "download:", "sasToken": "x"}}, "destination"),
+        ({"destination": {"url": "download:", "sasToken": "x"}}, "destination.sasToken"),
     ],
 )
 def test_what_does_not_go_together_is_told_by_its_member(site, members, names):

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from outhaul.api.estimate import estimate
-from outhaul.api.exports import SPEC_EXAMPLE, find_app
+from outhaul.api.exports import SPEC_EXAMPLE, find_app, of_destination
 from outhaul.api.operations import Operation, reply
 from outhaul.api.reading import read_export, read_shape
 from outhaul.errors import Conflict, Invalid, NotFound
@@ -57,7 +57,7 @@ async def _try(call: Call, destination: Destination, estimated: Estimate) -> lis
             call.door.patient, call.door.destinations.probe, destination, needed_s
         )
     except Invalid as error:
-        raise Invalid(f"destination: {error.message}", hint=error.hint) from None
+        raise of_destination(error) from None
     return [
         CheckStep(name="parse", ok=True, detail="The request can be understood.", cure=""),
         *(CheckStep(name=step.name, ok=step.ok, detail=step.detail, cure=step.cure) for step in taken),

@@ -17,7 +17,7 @@ from outhaul.api.paging import DEFAULT_SIZE, PageSize, PageToken, page_token, re
 from outhaul.api.reading import read_export
 from outhaul.api.showing import show_export
 from outhaul.container import describe
-from outhaul.errors import DestinationError, Invalid, NotFound
+from outhaul.errors import DestinationError, Invalid, NotFound, OuthaulError
 from outhaul.ledger.tasks import Chosen, Cursor
 from outhaul.rest import Export, ExportList, ExportSpec, Name, NewDestination
 from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
@@ -204,7 +204,14 @@ async def admit(door: Door, destination: Destination) -> str:
         await asyncio.get_running_loop().run_in_executor(door.patient, door.destinations.check, destination)
         return describe(destination)
     except (Invalid, DestinationError) as error:
-        raise type(error)(f"destination: {error.message}", hint=error.hint, code=error.code) from None
+        raise of_destination(error) from None
+
+
+def of_destination(error: OuthaulError) -> OuthaulError:
+    """An error of a destination, as one of the request that names it."""
+    named = error.message.startswith("destination.")
+    message = error.message if named else f"destination: {error.message}"
+    return type(error)(message, hint=error.hint, code=error.code)
 
 
 async def audit(call: Call, action: str, task: Task) -> None:
