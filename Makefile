@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ($(APT) update -q && $(APT) install -q -y python3-venv)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable '.[server]' --group test --group check
+	$(BIN)/pip install --quiet --editable '.[server]' --group test --group check --group bench
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/node/package-lock.json
