@@ -560,6 +560,12 @@ def test_what_is_wrong_with_a_folder(tmp_path):
     subprocess.run([sys.executable, "-m", "outhaul", "apps", "create", "shop"], env=environment, check=True)
     code, found = examine(settings, "--data", str(data))
     assert (code, results(found)) == (0, {"profile": "warn", "worker": "warn"})
+    (data / "journal").mkdir()
+    left = data / "journal" / "00000000000000000001.open"
+    left.write_bytes(bytes(5000))
+    os.utime(left, (1, 1))
+    found = examine(settings, "--data", str(data))[1]["journal"]
+    assert (found["result"], found["detail"]) == ("warn", "5 kB wait to land; nothing has landed yet")
     data.chmod(0o755)
     (data / "secret.key").write_bytes(b"no key")
     (data / "ledger.db").write_bytes(b"no database" * 1000)

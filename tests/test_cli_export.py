@@ -203,7 +203,7 @@ def test_every_option_is_in_the_request(site, show, tmp_path):
         (["--mask", "name=week"], "is not column=rule"),
         (["--mask", "=drop"], "is not column=rule"),
         (["--mask", "name=drop", "--mask", "name=1"], "names a column twice"),
-        (["--max-file-bytes", "many"], "is not a size"),
+        (["--max-file-bytes", "1.5MB"], "is not a size"),
         (["--format", "xml"], "'xml' is not one of"),
         (["--destination", "https://a.example/c?sig=s3cret"], "others can see it"),
         (["--destination", "https://me:s3cret@a.example/c"], "others can see it"),
@@ -457,7 +457,8 @@ def test_exit_codes_of_being_refused(site, run, monkeypatch):
     for missing in ("show", "watch", "cancel", "retry", "download"):
         assert run("export", missing, str(uuid.uuid4()))[0] == 4
     assert run("export", "create", "nonsense", "event", *PERIOD)[0] == 4
-    assert run("export", "create", "shop", "event", "--from", "yesterday", "--to", "today")[0] == 1
+    for words in (["--from", "yesterday", "--to", "today"], [*PERIOD, "--max-file-bytes", "0"]):
+        assert run("export", "create", "shop", "event", *words)[0] == 1, words
     reader = site.server.cli("tokens", "create", f"r{uuid.uuid4()}", "--scope", "exports:read")["secret"]
     monkeypatch.setenv("OUTHAUL_TOKEN", reader)
     code, _, err = run("export", "create", "shop", "event", *PERIOD)

@@ -250,7 +250,7 @@ def test_commands_of_the_server_say_what_a_base_install_lacks(bare, command, tmp
     ("command", "code"),
     [
         ("export list", 7),
-        ("export create shop event --from 2026-11-01 --to 2026-12-01", 7),
+        ("export check shop event --from 2026-11-01 --to 2026-12-01", 7),
         ("config list", 0),
         ("config show", 0),
         ("doctor", 1),

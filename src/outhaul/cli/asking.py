@@ -149,7 +149,7 @@ def read_asked(options: dict[str, Any]) -> dict[str, Any]:
     if options["layout"] is None and (options["max_file_bytes"] is not None or options["day_path"]):
         options["layout"] = "parts"
     options["destination"] = read_destination(options)
-    return {name: value for name, value in options.items() if value not in (None, False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def read_destination(options: dict[str, Any]) -> str | Destination | None:

@@ -14,7 +14,7 @@ from outhaul.cli.exits import ERROR, FAILED, INTERRUPTED
 from outhaul.cli.options import Group, json_option
 from outhaul.cli.output import emit, fields, painted, size, table
 from outhaul.cli.progress import Progress, doing, line
-from outhaul.cli.talking import PATIENT, QUICK, talks
+from outhaul.cli.talking import PATIENT, QUICK, STEADY, talks
 from outhaul.errors import Cancelled, Conflict, ExportFailed
 from outhaul.schema import EXPORTS
 from outhaul.wire import ENDED, TaskState
@@ -41,7 +41,7 @@ def export() -> None:
     "--idempotency-key", metavar="KEY", help="The same key gives the same export, however often asked."
 )
 @click.option("--wait", is_flag=True, help="Follow it until it ends, as `export watch` does.")
-@talks(QUICK)
+@talks(STEADY)
 @json_option
 def create_export(
     client: Client, idempotency_key: str | None, wait: bool, as_json: bool, app: str, kind: Any, **asked: Any
@@ -137,7 +137,7 @@ def show_export(client: Client, export_id: str, as_json: bool) -> None:
 
 @export.command("watch")
 @click.argument("export_id", metavar="ID")
-@talks(QUICK)
+@talks(STEADY)
 @json_option
 def watch_export(client: Client, export_id: str, as_json: bool) -> int:
     """Follow an export until it ends, also while its server is started again; Ctrl-C leaves it running.
@@ -168,7 +168,7 @@ def cancel_export(client: Client, export_id: str, as_json: bool) -> None:
 @export.command("retry")
 @click.argument("export_id", metavar="ID")
 @click.option("--wait", is_flag=True, help="Follow it until it ends, as `export watch` does.")
-@talks(QUICK)
+@talks(STEADY)
 @json_option
 def retry_export(client: Client, export_id: str, wait: bool, as_json: bool) -> int:
     """Take up again an export that failed or was cancelled, where it stopped.

@@ -77,7 +77,7 @@ def _secret_key(data: Path) -> Finding:
 def _ledger(data: Path) -> Finding:
     with opened(data) as ledger:
         apps, unfinished = len(ledger.apps()), len(ledger.unfinished_tasks())
-    return Finding("ok", f"opens; {apps} apps, {unfinished} exports unfinished")
+    return Finding("ok", f"opens; apps: {apps}, exports unfinished: {unfinished}")
 
 
 def _worker(data: Path) -> Finding:
@@ -95,15 +95,19 @@ def _journal(data: Path) -> Finding:
     with opened(data) as ledger:
         checkpoint = ledger.checkpoint()
     folder = data / "journal"
-    waiting = server_room("journal").segments(folder, checkpoint.position) if folder.is_dir() else []
-    count = sum(segment.size for segment in waiting)
+    closed = [segment.path for segment in server_room("journal").segments(folder, checkpoint.position)]
+    count, oldest = 0, now()
+    for path in (*closed, *folder.glob("*.open")):
+        with contextlib.suppress(FileNotFoundError):  # it has landed, or was closed, meanwhile
+            status = path.stat()
+            count += status.st_size
+            oldest = min(oldest, int(status.st_mtime * 1000))
     landed = "nothing has landed yet"
     if checkpoint.landed_at:
         ago = duration((now() - checkpoint.landed_at) / 1000)
         landed = f"last landed {instant(checkpoint.landed_at)}, {ago} ago"
     if not count:
         return Finding("ok", f"nothing waits to land; {landed}")
-    oldest = min(segment.path.stat().st_mtime for segment in waiting) * 1000
     detail = f"{size(count)} wait to land; {landed}"
     if now() - oldest > _WAITING_MS:
         return Finding("warn", detail, "Let the server run; its log says why, if landing fails.")

@@ -17,6 +17,8 @@ R = TypeVar("R")
 
 QUICK = Retries(patience_s=3)
 """For whoever sits in front of a terminal."""
+STEADY = Retries(patience_s=20)
+"""For whoever begins to wait: longer than a server takes to start again. Waiting itself is more patient still."""
 PATIENT = Retries(patience_s=600)
 """For fetching files, which takes long anyway: a server that is started again meanwhile is waited for."""
 
@@ -25,8 +27,8 @@ def talks(retries: Retries) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a command the options that say which server it talks to, and hand it the client first."""
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
-        @url_option
         @profile_option
+        @url_option
         @functools.wraps(command)
         def talking(*args: Any, profile: str | None, url: str | None, **kwargs: Any) -> R:
             with connect(profile, url, retries) as client:
