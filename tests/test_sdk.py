@@ -20,6 +20,7 @@ from outhaul import AsyncClient, Client, col, errors, rest
 from outhaul.client import Retries, generate
 from outhaul.client.requests import Access
 from outhaul.client.shown import Shown
+from outhaul.client.sync import task as task_module
 from outhaul.wire import Destination, Truncate
 from running import free_port
 from test_house import BARE, base_packages
@@ -593,6 +594,26 @@ def test_waiting_through_a_restart(tmp_path):
         thread.join()
     assert task.state == "succeeded"
     after[0].close()
+
+
+def test_waiting_ends_when_there_was_no_answer_for_too_long(client, site, monkeypatch):
+    monkeypatch.setattr(task_module, "_OUTAGE_S", 0.5)
+
+    def quiet():
+        yield from events(writing(1), end=False)
+        for _ in range(8):
+            time.sleep(0.1)
+            yield b": still there\n\n"
+
+    answers = [Answer(200, quiet()), LOST, LOST, Answer(body=writing(2)), LOST]
+    site.answer = [Answer(body=writing(0)), *answers]
+    seen = []
+    before = time.monotonic()
+    with pytest.raises(errors.Unreachable):
+        client.exports.get(ID).wait(poll_s=0.02, on_progress=lambda now: seen.append(now.progress.rows_done))
+    # A quiet stream is an answer as well.
+    assert seen == [0, 1, 2]
+    assert time.monotonic() - before > 1.2
 
 
 def test_an_error_of_the_callers_own_is_theirs(client, site):

@@ -443,6 +443,7 @@ def test_polars_and_pandas(client, tmp_path):
     panda = task.to_pandas(tmp_path)
     assert str(panda.dtypes["startTime"]) == "datetime64[ms, UTC]"
     assert str(panda.dtypes["eventCount"]) == "Int64"
+    assert str(panda.dtypes["deviceId"]) == "str"
     assert [int(n) for n in panda["eventCount"]] == frame["eventCount"].to_list()
     devices = client.exports.create("Shop", "device").wait().to_pandas()
     assert str(devices.dtypes["nativePushEnabled"]) == "boolean"

@@ -78,7 +78,7 @@ class Patience:
     def pause(self, error: Busy) -> float:
         """Seconds to wait before the next try; raises the error where patience does not last as long."""
         pause = self._delay * (1 - random.random() / 2)  # noqa: S311  spreads load, hides nothing
-        if error.retry_after_s is not None:
+        if error.retry_after_s:
             pause = error.retry_after_s
         if time.monotonic() - self._since + pause > self._retries.patience_s:
             raise error

@@ -71,13 +71,11 @@ class AsyncExportTask(Shown):
             Unreachable: there was no answer for a quarter of an hour.
         """
         watch = _Watch(self, timeout_s, on_progress)
-        answered = time.monotonic()
         watch.tell()
         while self.state not in ENDED:
             if watch.events and watch.left_s() > _NEAR_S:
                 async with aclosing(self._events(watch)) as events:
                     async for export in events:
-                        answered = time.monotonic()
                         watch.see(export)
                 if self.state in ENDED:
                     break
@@ -87,11 +85,11 @@ class AsyncExportTask(Shown):
                     self._path, Export, once_within_s=min(self._connection.timeout_s, max(watch.left_s(), 1))
                 )
             except Busy as error:
-                if time.monotonic() - answered > _OUTAGE_S:
+                if watch.silent_s() > _OUTAGE_S:
                     raise
                 await sleep(min(error.retry_after_s or 0.0, watch.left_s()))
             else:
-                answered = time.monotonic()
+                watch.heard()
                 watch.see(export)
             watch.check()
         check_success(self.export)
@@ -172,6 +170,7 @@ class AsyncExportTask(Shown):
             silence_s = min(_SILENCE_S, watch.left_s())
             async with self._connection.stream(f"{self._path}/events", headers, silence_s) as response:
                 async for line in response.aiter_lines():
+                    watch.heard()
                     name, _, value = line.partition(":")
                     if name == "event":
                         event = value.strip()
@@ -199,10 +198,17 @@ class _Watch:
         self._timeout_s = timeout_s
         self._until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         self._on_progress = on_progress
+        self._heard_at = time.monotonic()
         self.events = True
 
     def left_s(self) -> float:
         return max(self._until - time.monotonic(), 0.0)
+
+    def heard(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self._heard_at
 
     def tell(self) -> None:
         if self._on_progress is not None:

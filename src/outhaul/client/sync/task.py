@@ -72,13 +72,11 @@ class ExportTask(Shown):
             Unreachable: there was no answer for a quarter of an hour.
         """
         watch = _Watch(self, timeout_s, on_progress)
-        answered = time.monotonic()
         watch.tell()
         while self.state not in ENDED:
             if watch.events and watch.left_s() > _NEAR_S:
                 with closing(self._events(watch)) as events:
                     for export in events:
-                        answered = time.monotonic()
                         watch.see(export)
                 if self.state in ENDED:
                     break
@@ -88,11 +86,11 @@ class ExportTask(Shown):
                     self._path, Export, once_within_s=min(self._connection.timeout_s, max(watch.left_s(), 1))
                 )
             except Busy as error:
-                if time.monotonic() - answered > _OUTAGE_S:
+                if watch.silent_s() > _OUTAGE_S:
                     raise
                 sleep(min(error.retry_after_s or 0.0, watch.left_s()))
             else:
-                answered = time.monotonic()
+                watch.heard()
                 watch.see(export)
             watch.check()
         check_success(self.export)
@@ -171,6 +169,7 @@ class ExportTask(Shown):
             silence_s = min(_SILENCE_S, watch.left_s())
             with self._connection.stream(f"{self._path}/events", headers, silence_s) as response:
                 for line in response.iter_lines():
+                    watch.heard()
                     name, _, value = line.partition(":")
                     if name == "event":
                         event = value.strip()
@@ -198,10 +197,17 @@ class _Watch:
         self._timeout_s = timeout_s
         self._until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         self._on_progress = on_progress
+        self._heard_at = time.monotonic()
         self.events = True
 
     def left_s(self) -> float:
         return max(self._until - time.monotonic(), 0.0)
+
+    def heard(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self._heard_at
 
     def tell(self) -> None:
         if self._on_progress is not None:
