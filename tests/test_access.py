@@ -286,6 +286,28 @@ def test_guesses_from_one_place_are_slowed_but_nobody_who_was_let_in_before(tmp_
     asyncio.run(check())
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("", "", True),
+    ],
+)
+def test_a_place_is_an_address_or_a_line_of_them(tmp_path, one, other, same):
+    place = Place(tmp_path, rate_per_minute="1")
+
+    async def check():
+        await place.refusal(asking("guess", one))
+        refused = await place.refusal(asking("guess", other))
+        assert isinstance(refused, TooMany) == same
+
+    asyncio.run(check())
+
+
 def test_no_limit_is_none():
     limiter = Limiter(0, lambda: NOW)
     for _ in range(1000):

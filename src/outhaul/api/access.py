@@ -169,5 +169,9 @@ def _place(request: Request) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     # One line has a whole /64 of these.
-    return str(ipaddress.ip_network(f"{host}/64", strict=False)) if address.version == 6 else host  # noqa: PLR2004
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
