@@ -68,9 +68,10 @@ def commands() -> str:
 
 def exits() -> str:
     """Every exit code of the command line."""
-    rows = [
-        (f"`{way.code}`", way.meaning, ", ".join(f"`{error.code}`" for error in way.errors)) for way in EXITS
-    ]
+    rows = []
+    for way in EXITS:
+        kinds = [kind for error in way.errors for kind in (error, *error.__subclasses__())]
+        rows.append((f"`{way.code}`", way.meaning, ", ".join(f"`{kind.code}`" for kind in kinds)))
     return _table(("exit code", "meaning", "errors"), rows)
 
 

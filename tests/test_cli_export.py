@@ -113,7 +113,7 @@ def held(site: Site, **changes) -> str:
         app_id=site.app_id,
         request=ExportRequest(kind="event", format="jsonl"),
         destination=None,
-        destination_shown="download:",
+        destination_shown="file:///srv",
         created_by="token:tests",
         state="queued",
         created_at=time.time_ns() // 1_000_000,
@@ -134,6 +134,7 @@ def test_an_export_is_asked_for_and_followed(run):
     task, file = out.splitlines()
     assert re.fullmatch(rf"Event_{task}\.jsonl  {EVENTS} rows  \S+ kB  sha256 [0-9a-f]{{64}}", file)
     assert f"event jsonl  succeeded  100%  {EVENTS}/{EVENTS} rows" in err
+    assert err.endswith(f"Fetch them: outhaul export download {task}\n")
 
 
 def test_the_id_is_all_that_a_script_gets(run, show):

@@ -15,7 +15,7 @@ from outhaul.cli.exits import ERROR
 from outhaul.cli.findings import Check, Finding, look
 from outhaul.cli.folder_checks import check_folder
 from outhaul.cli.options import Command, json_option, profile_option, url_option
-from outhaul.cli.output import emit, painted
+from outhaul.cli.output import emit, painted, plain
 from outhaul.cli.server_checks import check_server
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _all(profile: str | None, url: str | None, data: Path | None) -> Iterator[Ch
 
 
 def _show(check: Check) -> None:
-    click.echo(f"{painted(f'{check.result:<4}')}  {check.name:<16}  {check.detail}")
+    click.echo(f"{painted(f'{check.result:<4}')}  {check.name:<16}  {plain(check.detail)}")
     if check.cure:
         click.echo(f"{'':<24}{painted('Try:', 'ok')} {check.cure}")
 

@@ -12,12 +12,12 @@ import msgspec
 from outhaul.cli.asking import KINDS, asked_options, destination_options, read_asked, read_destination
 from outhaul.cli.exits import ERROR, FAILED, INTERRUPTED
 from outhaul.cli.options import Group, json_option
-from outhaul.cli.output import emit, fields, painted, size, table
+from outhaul.cli.output import emit, fields, painted, plain, size, table
 from outhaul.cli.progress import Progress, doing, line
 from outhaul.cli.talking import PATIENT, QUICK, STEADY, talks
 from outhaul.errors import Cancelled, Conflict, ExportFailed
 from outhaul.schema import EXPORTS
-from outhaul.wire import ENDED, TaskState
+from outhaul.wire import DOWNLOAD, ENDED, TaskState
 
 if TYPE_CHECKING:
     from outhaul.client import Client, ExportTask
@@ -235,11 +235,10 @@ def download_export(client: Client, export_id: str, folder: Path, as_json: bool)
 
 def _follow(task: ExportTask, as_json: bool) -> int:
     """Show how far an export is until it ends, then what came of it."""
-    progress = Progress()
     try:
-        task.wait(on_progress=None if as_json else lambda now: progress.show(now.export))
+        with Progress() as progress:
+            task.wait(on_progress=None if as_json else lambda now: progress.show(now.export))
     except (ExportFailed, Cancelled) as error:
-        progress.end()
         if as_json:
             emit(task.export)
             return FAILED
@@ -247,18 +246,18 @@ def _follow(task: ExportTask, as_json: bool) -> int:
             error.hint = f"outhaul export retry {task.id}"
         raise
     except KeyboardInterrupt:
-        progress.end()
         click.echo(
             f"Stopped watching; the export goes on.\n"
             f"Follow it: outhaul export watch {task.id}\nEnd it: outhaul export cancel {task.id}",
             err=True,
         )
         return INTERRUPTED
-    progress.end()
     if as_json:
         emit(task.export)
     else:
         _list_files(task.export)
+        if task.destination.url == DOWNLOAD:
+            click.echo(f"Fetch them: outhaul export download {task.id}", err=True)
     return 0
 
 
@@ -284,7 +283,7 @@ def _show(export: Export, as_json: bool) -> None:
     for attempt in export.attempts:
         trouble = attempt.error
         click.echo(f"\nattempt {attempt.number} failed at {attempt.at} ({trouble.code})")
-        click.echo(f"  {trouble.message}")
+        click.echo(f"  {plain(trouble.message)}")
         if trouble.hint:
             click.echo(f"  {painted('Try:', 'ok')} {trouble.hint}")
     if export.files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -18,7 +18,7 @@ _SHORTEST_BAR = 8
 
 
 class Progress:
-    """Shows how far an export is, on stderr, each time it is told; `end` puts the cursor below it."""
+    """Shows how far an export is, on stderr, each time it is told; a context manager, which ends the line."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -35,11 +35,12 @@ class Progress:
             self._last = current
             click.echo(line(export), err=True)
 
-    def end(self) -> None:
-        """Leave the last line where it is."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._drawn:
             click.echo(err=True)
-        self._drawn = False
 
     def _draw(self, before: str, percent: str, after: str) -> None:
         columns = shutil.get_terminal_size().columns - 1
@@ -47,9 +48,9 @@ class Progress:
         bar = ""
         if room >= _SHORTEST_BAR:
             bar = f"{_bar(float(percent.rstrip('%')) / 100, room)} "
-        line = f"{before}  {bar}{percent}  {after}"[:columns]
+        text = f"{before}  {bar}{percent}  {after}"[:columns]
         word = before.rpartition("  ")[2]
-        coloured = line.replace(word, painted(word, stream=sys.stderr), 1)
+        coloured = text.replace(word, painted(word, stream=sys.stderr), 1)
         click.echo(f"\r\033[K{coloured}", err=True, nl=False)
         self._drawn = True
 
