@@ -256,6 +256,18 @@ def test_too_many_requests_and_those_that_nobody_can_judge_now_are_told_to_come_
         assert HTTP.get(f"{server.url}/api/v1/me").status_code == 401
 
 
+def test_the_document_says_all_that_can_become_of_a_caller(site):
+    paths = HTTP.get(f"{site.server.url}/api/v1/openapi.json").json()["paths"]
+    for path, method in (
+        ("/tokens", "get"),
+        ("/tokens/{id}:rotate", "post"),
+        ("/me", "get"),
+        ("/audit", "get"),
+    ):
+        found = next(one for name, one in paths.items() if name.endswith(path))
+        assert {"200", "401", "403", "429", "503"} <= set(found[method]["responses"])
+
+
 def test_a_provider_that_is_set_up_half_is_said_at_the_start(tmp_path):
     server = Server(tmp_path / "data", oidc_issuer="https://login.example/")
     with pytest.raises(AssertionError, match="OUTHAUL_OIDC_AUDIENCE is not"):

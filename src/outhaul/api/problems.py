@@ -55,8 +55,16 @@ PROBLEMS: dict[str, Known] = {
 
 EVERYWHERE = ("invalid", "internal")
 """What any operation can answer."""
-OF_CALLERS = ("unauthenticated", "token_expired", "token_revoked", "forbidden", "scope_missing", "too_many")
-"""What any operation can answer that needs a caller."""
+OF_CALLERS = (
+    "unauthenticated",
+    "token_expired",
+    "token_revoked",
+    "forbidden",
+    "scope_missing",
+    "too_many",
+    "busy",
+)
+"""What any operation can answer that needs a caller; `busy` while an OpenID provider or the ledger does not answer."""
 
 _STATUS_OF: dict[type[errors.OuthaulError], int] = {
     errors.Invalid: 400,
