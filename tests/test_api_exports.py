@@ -67,6 +67,8 @@ def test_files_arrive_where_they_were_asked_to(site):
     data = (site.folder / "plain" / file["name"]).read_bytes()
     assert file["sha256"] == hashlib.sha256(data).hexdigest()
     assert (file["bytes"], file["rows"], file["url"]) == (len(data), ROWS, None)
+    manifest = (site.folder / "plain" / done["manifest"]["name"]).read_bytes()
+    assert done["manifest"]["sha256"] == hashlib.sha256(manifest).hexdigest()
     assert done["progress"]["percent"] == 100
     assert (done["error"], done["attempts"], done["attempt"]) == (None, [], 1)
     assert done["createdBy"].startswith("token:")
@@ -455,8 +457,12 @@ def test_files_of_parts_in_folders_of_days_are_fetched_by_their_names(site):
 
 def test_the_manifest_is_fetched_like_a_file(site, kept):
     done, file, _ = kept
-    answer = site.http.get(f"/exports/{done['id']}/files/Event_{done['id']}.manifest.json")
-    assert answer.status_code == 200
+    manifest = done["manifest"]
+    assert manifest["name"] == f"Event_{done['id']}.manifest.json"
+    answer = site.http.get(f"/exports/{done['id']}/files/{manifest['name']}")
+    assert site.client().get(manifest["url"]).content == answer.content
+    assert (answer.status_code, len(answer.content)) == (200, manifest["bytes"])
+    assert manifest["sha256"] == hashlib.sha256(answer.content).hexdigest()
     assert [one["sha256"] for one in answer.json()["files"]] == [file["sha256"]]
     assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
 

@@ -18,7 +18,7 @@ from outhaul.ledger import tables
 from outhaul.ledger.access import AuditEntry
 from outhaul.ledger.ledger import Checkpoint, Ledger
 from outhaul.ledger.tasks import Chosen, Cursor
-from outhaul.wire import ExportRequest, Failure, Period, Pin, Task
+from outhaul.wire import ExportRequest, Failure, FileEntry, Period, Pin, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,9 +100,11 @@ def test_what_has_ended_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_task_that_succeeded_forgets_its_destination(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.create_task(task(1))
-    ledger.succeed_task("task-1", "elsewhere", 9, None)
+    manifest = FileEntry("manifest.json", 0, 2, "abc", "application/json")
+    ledger.succeed_task("task-1", "elsewhere", 9, None, manifest)
     assert ledger.task("task-1").state == "queued"
-    ledger.succeed_task("task-1", "", 9, None)
+    ledger.succeed_task("task-1", "", 9, None, manifest)
+    assert ledger.task("task-1").files == [manifest]
     assert (ledger.task("task-1").state, ledger.task("task-1").destination) == ("succeeded", None)
     for change in (ledger.retry_task, lambda known: ledger.cancel_task(known, 9)):
         with pytest.raises(Conflict):

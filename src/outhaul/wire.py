@@ -210,7 +210,8 @@ class Task(Struct, kw_only=True, rename="camel"):
     taken up; `destination_shown` is what of it may be seen. `error` is set while the last attempt failed, `failures`
     holds every attempt that did. `attempt` goes up when a task that has ended is taken up again. A task that was asked
     to stop while it runs has `cancelling` set until it has stopped. `parts_done` are files written, `parts_delivered`
-    those of them that are in the container. `expires_at` is when files that the server keeps are removed.
+    those of them that are in the container. `expires_at` is when files that the server keeps are removed. The last of
+    `files`, once the task has succeeded, is the manifest.
     """
 
     id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,7 @@ from outhaul.api.exports import find_task
 from outhaul.api.operations import Header, Operation
 from outhaul.api.showing import Link
 from outhaul.errors import Invalid, NotFound, Unauthenticated
-from outhaul.formats import manifest_name
-from outhaul.wire import DOWNLOAD, FileEntry
+from outhaul.wire import DOWNLOAD
 
 if TYPE_CHECKING:
     from os import stat_result
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from outhaul.api.operations import Call, Door
-    from outhaul.wire import Task
+    from outhaul.wire import FileEntry, Task
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -96,23 +94,16 @@ def _find(door: Door, task: Task, name: str) -> tuple[Path, FileEntry, stat_resu
     if task.state != "succeeded":
         raise NotFound(f"The export is {task.state} and has no files.", hint="Wait until it has succeeded.")
     entry = next((entry for entry in task.files or [] if entry.name == name), None)
-    proof = name == manifest_name(task.request.kind, task.id)
-    if entry is None and not proof:
+    if entry is None:
         raise NotFound(f"The export has no file {name[:80]!r}.", hint="Look at the export for their names.")
     path = door.downloads / task.id / name
     gone = NotFound("The file is no longer kept.", hint="Ask for the export again.", code="expired")
     if task.expires_at is not None and task.expires_at <= door.now():
         raise gone
     try:
-        return path, entry or _described(path), path.stat()
+        return path, entry, path.stat()
     except FileNotFoundError:
         raise gone from None
-
-
-def _described(path: Path) -> FileEntry:
-    """What there is to know of a manifest: it describes all files but itself."""
-    data = path.read_bytes()
-    return FileEntry(path.name, 0, len(data), hashlib.sha256(data).hexdigest(), "application/json")
 
 
 def _settle_range(call: Call, etag: str, size: int) -> bool:

@@ -7,6 +7,7 @@ writes the manifest and says that the task succeeded. Nothing is delivered unles
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import shutil
 import time
@@ -136,10 +137,14 @@ class Exporter:
             queries = [self._query(task, source, part) for part in todo]
             with contextlib.closing(rendered(db, queries)) as results:
                 report = _Report(lambda: self._told(task, parts))
-                for part, batches in zip(todo, results, strict=True):
-                    self._write_slice(parts, part, batches, skip, report)
-                    parts.mark(self._config.mark_bytes)
-                    skip = 0
+                try:
+                    for part, batches in zip(todo, results, strict=True):
+                        self._write_slice(parts, part, batches, skip, report)
+                        parts.mark(self._config.mark_bytes)
+                        skip = 0
+                except Cancelled:
+                    parts.mark(0)
+                    raise
             files = parts.finish()
             self._told(task, parts)
         self._ledger.update_task(task.id, files=files, phase="delivering")
@@ -227,8 +232,10 @@ class Exporter:
                 self.deliver(task_id, attempt)
                 continue
             manifest = msgspec.json.format(msgspec.json.encode(self._manifest(task)), indent=2) + b"\n"
+            digest = hashlib.sha256(manifest).hexdigest()
             name = manifest_name(task.request.kind, task.id)
-            self._container(task).put_bytes(name, manifest, "application/json")
+            entry = FileEntry(name, 0, len(manifest), digest, "application/json")
+            self._container(task).put_bytes(name, manifest, entry.content_type)
             now = self._now()
             kept = task.destination_shown == DOWNLOAD
             self._ledger.succeed_task(
@@ -236,6 +243,7 @@ class Exporter:
                 task.destination_shown,
                 now,
                 expires_at=now + self._config.download_hours * _HOUR_MS if kept else None,
+                manifest=entry,
             )
         if self._ledger.task(task_id).state == "succeeded":
             self._clear(task_id)

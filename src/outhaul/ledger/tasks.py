@@ -11,7 +11,7 @@ from msgspec import Struct
 from outhaul.errors import Conflict, NotFound
 from outhaul.ledger.store import Store, to_row, to_struct
 from outhaul.ledger.tables import tasks
-from outhaul.wire import ENDED, Failure, Task, TaskState
+from outhaul.wire import ENDED, Failure, FileEntry, Task, TaskState
 
 if TYPE_CHECKING:
     from outhaul.schema import Kind
@@ -135,20 +135,23 @@ class Tasks(Store):
                 .values(parts_delivered=parts, bytes_delivered=count)
             )
 
-    def succeed_task(self, task_id: str, shown: str, now: int, expires_at: int | None) -> None:
+    def succeed_task(
+        self, task_id: str, shown: str, now: int, expires_at: int | None, manifest: FileEntry
+    ) -> None:
         """Say that a task succeeded, unless it is to go elsewhere meanwhile; its destination is forgotten."""
         with self._write() as connection:
-            connection.execute(
-                sa.update(tasks)
-                .where(tasks.c.id == task_id, tasks.c.destination_shown == shown, tasks.c.state.not_in(ENDED))
-                .values(
-                    state="succeeded",
-                    completed_at=now,
-                    expires_at=expires_at,
-                    destination=None,
-                    cancelling=False,
-                )
-            )
+            task = _find(connection, task_id)
+            if task.destination_shown != shown or task.state in ENDED:
+                return
+            values = {
+                "state": "succeeded",
+                "completed_at": now,
+                "expires_at": expires_at,
+                "destination": None,
+                "cancelling": False,
+                "files": msgspec.to_builtins([*(task.files or []), manifest]),
+            }
+            connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
 
     def end_task(self, task_id: str, state: TaskState, failure: Failure) -> None:
         """Say that a task ended without success, and how; what has ended stays as it is."""
