@@ -68,6 +68,10 @@ class Server:
                 raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
             time.sleep(0.05)
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def stop(self) -> int:
         """SIGTERM, as an operator would; the exit code."""
         if self._process is None:

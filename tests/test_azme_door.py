@@ -270,9 +270,9 @@ def test_a_failure_of_ours_is_answered_and_logged_without_secrets(tmp_path, capl
     class Broken:
         seen: list[str] = field(default_factory=list)
 
-        def check(self, url):
-            self.seen.append(url)
-            raise RuntimeError(f"cannot resolve {url}")
+        def check(self, destination):
+            self.seen.append(destination.url)
+            raise RuntimeError(f"cannot resolve {destination.url}")
 
     broken = Broken()
     inside = Inside(tmp_path, destinations=broken)

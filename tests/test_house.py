@@ -25,9 +25,11 @@ ENGINES = {
     "duckdb": {"land", "export", "maintain"},
     "granian": {"server"},
     "isal": {"export"},
+    "jwt": {"api"},
     "numpy": {"land", "export"},
     "obstore": {"container"},
     "sqlalchemy": {"ledger"},
+    "starlette": {"api"},
     "zstandard": {"export", "inflate"},
 }
 """Which rooms may import an engine."""

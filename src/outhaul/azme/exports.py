@@ -180,12 +180,10 @@ class Exports:
         )
 
     async def _check_destination(self, destination: Destination) -> None:
+        if destination.url.strip() == DOWNLOAD:
+            # Nobody could fetch them: the old API has no operation for it.
+            raise Invalid("containerUrl is not the URL of a container.", hint="Give one with its token.")
         try:
-            if describe(destination) == DOWNLOAD:
-                # Nobody could fetch them: the old API has no operation for it.
-                raise Invalid(
-                    "It is not the URL of a container.", hint="Give a container's URL with its token."
-                )
             await asyncio.to_thread(self._destinations.check, destination)
         except (Invalid, DestinationRefused) as error:
             raise type(error)(f"containerUrl: {error.message}", hint=error.hint) from None

@@ -164,13 +164,14 @@ class Source:
             f'epoch_ms("{self._lead}") // {step} * {step}' if self._timed else f'left("{self._lead}", {step})'
         )
         where, scans = self._scans(part)
+        last = part.end if part else None
         counted = db.execute(
             f"SELECT {bucket} AS bucket, count(*) FROM {scans[self._request.kind]} WHERE {where} "
             "GROUP BY bucket ORDER BY bucket"
         ).fetchall()
         for index, (start, count) in enumerate(counted):
             if count > 2 * slice_rows and level + 1 < len(steps):
-                end = counted[index + 1][0] if index + 1 < len(counted) else None
+                end = counted[index + 1][0] if index + 1 < len(counted) else last
                 yield from self._buckets(db, slice_rows, Slice(start, end, count), level + 1)
             else:
                 yield start, count
