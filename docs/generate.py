@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from outhaul.api.app import OPERATIONS
+from outhaul.api.problems import PROBLEMS
 from outhaul.cli import outhaul
 from outhaul.cli.exits import EXITS
 from outhaul.config import SETTINGS
@@ -75,7 +77,35 @@ def exits() -> str:
     return _table(("exit code", "meaning", "errors"), rows)
 
 
-PARTS = {"settings": settings, "exports": exports, "tables": tables, "commands": commands, "exits": exits}
+def operations() -> str:
+    """Every operation of the API, with the scope that it takes and what it answers."""
+    rows = []
+    for one in OPERATIONS:
+        needs = {"nothing": "no token", "caller": "any token"}.get(one.needs, f"`{one.needs}`")
+        body = f"`{one.body.__name__}`" if one.body else ""
+        answer = (
+            f"`{one.answer.__name__}`" if one.answer else "" if one.method == "HEAD" else f"`{one.media}`"
+        )
+        path = one.path.replace(":path}", "}")
+        rows.append((f"`{one.method} {path}`", one.summary, needs, body, f"{one.status} {answer}".strip()))
+    return _table(("operation", "what it does", "takes", "body", "answer"), rows)
+
+
+def problems() -> str:
+    """Every code of the API with its status."""
+    rows = [(str(known.status), f"`{code}`", known.title) for code, known in PROBLEMS.items()]
+    return _table(("status", "code", "title"), rows)
+
+
+PARTS = {
+    "settings": settings,
+    "exports": exports,
+    "tables": tables,
+    "commands": commands,
+    "exits": exits,
+    "operations": operations,
+    "problems": problems,
+}
 
 
 def generated(text: str) -> str:
