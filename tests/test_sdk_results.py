@@ -264,6 +264,18 @@ def test_a_manifest_that_is_none(kept, task, tmp_path, other):
         task.download(tmp_path)
 
 
+def test_a_manifest_that_was_changed(kept, task, tmp_path):
+    entry = {"name": MANIFEST, "rows": 0, "bytes": 1, "sha256": "0" * 64, "contentType": "x", "url": None}
+    kept.export = export(manifest=entry)
+    with pytest.raises(errors.Damaged, match="not the one that was written"):
+        task.refresh().download(tmp_path)
+    entry["sha256"] = hashlib.sha256(json.dumps(kept.manifest).encode()).hexdigest()
+    task.refresh().download(tmp_path)
+    (tmp_path / MANIFEST).write_text("{}")
+    with pytest.raises(errors.Damaged, match="remove it"):
+        task.download(tmp_path)
+
+
 def test_fetching_asynchronously(kept, tmp_path):
     kept.cut = 70_000
     kept.pause_s = 0.02

@@ -51,6 +51,12 @@ class Proof:
         Raises:
             Damaged: it is not the manifest of this export.
         """
+        known = self._export.manifest
+        if known is not None and hashlib.sha256(content).hexdigest() != known.sha256:
+            raise Damaged(
+                f"The manifest of the export {self._export.id} is not the one that was written.",
+                hint=f"If there is a {self.path}, remove it; else export again.",
+            )
         try:
             manifest = msgspec.json.decode(content, type=Manifest)
         except msgspec.DecodeError as error:
