@@ -7,6 +7,7 @@ it. The folder stays, to look around in.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pyarrow.parquet as pq
 from phones import native_records, send_segment
 
 from outhaul.client import Collector
@@ -52,14 +54,19 @@ def main() -> int:
         _wait_until_up(url, server, folder)
         app = _cli(environment, "apps", "create", "shop", "--platform", "android")
         credential = _cli(environment, "credentials", "create", "reports", "--role", "contributor")
-        token = _cli(environment, "tokens", "create", "demo", "--scope", "exports:read")
+        scopes = ("--scope", "exports:read", "--scope", "exports:write")
+        token = _cli(environment, "tokens", "create", "demo", *scopes)
         environment |= {"OUTHAUL_URL": url, "OUTHAUL_TOKEN": token["secret"]}
         sent = _send(url, app["sdkKey"])
-        succeeded = _export(url, environment, app, credential, exports) and _look(exports, sent)
+        succeeded = (
+            _ask(environment, exports)
+            and _ask_as_before(url, environment, app, credential, exports)
+            and _look(exports, sent)
+        )
     finally:
         code = _stop(server)
         log.close()
-    _say("6. Stop the server")
+    _say("7. Stop the server")
     print(
         f"   stopped cleanly, exit code {code}"
         if code == 0
@@ -88,10 +95,25 @@ def _send(url: str, sdk_key: str) -> dict[str, int]:
     return {"Event": events, "Session": 2 * PHONES, "Device": 2 * PHONES}
 
 
-def _export(
+def _days(last: int) -> tuple[str, str]:
+    """From two days ago to `last` days after today, as dates in UTC."""
+    first, then = (time.gmtime(time.time() + shift * DAY_S) for shift in (-2, last))
+    return time.strftime("%Y-%m-%d", first), time.strftime("%Y-%m-%d", then)
+
+
+def _ask(environment: dict[str, str], exports: Path) -> bool:
+    _say("4. Ask for an export and follow it")
+    start, end = _days(1)
+    words = ["export", "create", "shop", "event", "--from", start, "--to", end, "--format", "parquet"]
+    words += ["--destination", exports.as_uri() + "/", "--wait"]
+    _show("outhaul", *words)
+    return subprocess.run([*OUTHAUL, *words], env=environment, check=False).returncode == 0
+
+
+def _ask_as_before(
     url: str, environment: dict[str, str], app: dict[str, str], credential: dict[str, str], exports: Path
 ) -> bool:
-    _say("4. Ask for exports, as clients of Azure Mobile Engagement did")
+    _say("5. Ask as clients of Azure Mobile Engagement did")
     form = {
         "grant_type": "client_credentials",
         "client_id": credential["clientId"],
@@ -102,11 +124,9 @@ def _export(
         f"/subscriptions/{app['subscriptionId']}/resourceGroups/{app['resourceGroup']}/providers/"
         f"Microsoft.MobileEngagement/appcollections/{app['appCollection']}/apps/{app['appName']}/devices/exportTasks"
     )
-    days = [time.strftime("%Y-%m-%d", time.gmtime(time.time() - back * DAY_S)) for back in (2, 0)]
-    period = {"startDate": days[0], "endDate": days[1]}
+    start, end = _days(0)
     wanted = {
-        "events": {"exportFormat": "JsonBlob", **period},
-        "sessions": {"exportFormat": "CsvBlob", **period},
+        "sessions": {"exportFormat": "CsvBlob", "startDate": start, "endDate": end},
         "devices": {"exportFormat": "JsonBlob"},
     }
     succeeded = True
@@ -130,16 +150,14 @@ def _export(
 
 def _look(exports: Path, sent: dict[str, int]) -> bool:
     """Show the files; whether they hold what was sent and are what their manifests say."""
-    _say("5. Look at what arrived")
+    _say("6. Look at what arrived")
     complete = True
     for path in sorted(exports.glob("*.manifest.json")):
         manifest = json.loads(path.read_text())
         kind, rows, file = manifest["exportType"], manifest["rows"], manifest["files"][0]
         print(f"\n   {exports / file['name']}")
-        with (exports / file["name"]).open(encoding="utf-8") as lines:
-            for _, line in zip(range(3), lines, strict=False):
-                text = line.rstrip()
-                print(f"      {text[:WIDTH]}{'…' if len(text) > WIDTH else ''}")
+        for text in _first_lines(exports / file["name"]):
+            print(f"      {text[:WIDTH]}{'…' if len(text) > WIDTH else ''}")
         same = hashlib.sha256((exports / file["name"]).read_bytes()).hexdigest() == file["sha256"]
         print(f"   {path}")
         print(
@@ -151,6 +169,14 @@ def _look(exports: Path, sent: dict[str, int]) -> bool:
         complete = complete and same and rows == sent[kind]
     print("\n   Everything sent is there, once." if complete else "\n   Something is missing.")
     return complete
+
+
+def _first_lines(path: Path) -> list[str]:
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).slice(0, 3).to_pylist()
+        return [str({name: value for name, value in row.items() if value is not None}) for row in rows]
+    with path.open(encoding="utf-8") as lines:
+        return [line.rstrip() for line in itertools.islice(lines, 3)]
 
 
 def _stop(server: subprocess.Popen[bytes]) -> int:
