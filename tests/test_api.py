@@ -156,6 +156,11 @@ def test_a_deep_filter_is_refused(site, levels, path):
         assert answer.status_code == 400 or answer.json()["steps"][0]["ok"] is False
 
 
+def test_a_body_is_json_whatever_it_is_called(site):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert site.http.post("/exports", content=json.dumps(site.spec()), headers=form).status_code == 202
+
+
 def test_a_large_body_is_refused(site):
     body = json.dumps(site.spec(description="x" * 1_048_576)).encode()
     problem(site.http.post("/exports", content=body), 413, "too_large")

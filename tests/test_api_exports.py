@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from datetime import UTC, datetime
+from typing import get_args
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from api_site import Site, problem
 from outhaul.api.events import WATCHERS
 from outhaul.api.reading import PART_BYTES
-from outhaul.wire import Period
+from outhaul.wire import Compression, Format, Period
 from running import Server
 
 DAY_MS = 24 * 3600 * 1000
@@ -509,6 +510,14 @@ def test_a_check_goes_through_its_steps_and_asks_for_nothing(site):
     assert [step["ok"] for step in unknown["steps"]] == [False, None, None, None, None]
     assert unknown["estimate"] is None
     assert len(site.http.get("/exports?pageSize=200").json()["exports"]) == before
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_there_is_an_estimate_for_whatever_can_be_asked_for(site, form):
+    for codec in get_args(Compression):
+        answer = site.http.post("/exports:check", json=site.spec(format=form, compression=codec)).json()
+        assert answer["ok"] is (form == "parquet" or codec in {"none", "gzip", "zstd"})
+        assert not answer["ok"] or answer["estimate"]["bytes"] > ROWS
 
 
 def test_an_estimate_is_near_what_comes_out(site):
