@@ -52,7 +52,8 @@ check: $(VENV)/.installed  ## Check style and types
 	$(BIN)/mypy
 
 .PHONY: format
-format: $(VENV)/.installed  ## Format the code, mend what can be mended, and generate the generated docs
+format: $(VENV)/.installed  ## Format the code, mend what can be mended, and generate what is generated
+	$(BIN)/python -m outhaul.client.generate
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 	$(BIN)/python docs/generate.py
