@@ -114,6 +114,13 @@ def test_a_task_has_every_member_of_an_export():
     assert set(Shown.__annotations__) == members | {"export"}
 
 
+def test_a_newer_server_may_say_more(client, site):
+    said = export()
+    said["request"]["colour"] = said["progress"]["mood"] = said["weather"] = "new"
+    site.answer = [Answer(body=said)]
+    assert client.exports.get("x").id == said["id"]
+
+
 def test_the_base_install_is_enough(site):
     site.answer = [Answer(body=export())]
     code = BARE + (

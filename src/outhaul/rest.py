@@ -86,6 +86,10 @@ class ExportSpec(_Asked, frozen=True):
     description: Description | None = None
 
 
+class ExportAsked(ExportSpec, frozen=True, forbid_unknown_fields=False):
+    """The same as it is answered: a server may say more than a client knows."""
+
+
 class NewDestination(_Asked, frozen=True):
     """Another destination for a task, or new credentials for the same one."""
 
@@ -144,7 +148,7 @@ class Export(_Answered, frozen=True):
     state: TaskState
     cancelling: bool
     description: str | None
-    request: ExportSpec
+    request: ExportAsked
     destination: DestinationShown
     created_at: str
     created_by: str

@@ -16,7 +16,7 @@ from outhaul.rest import (
     CampaignChoice,
     DestinationShown,
     Export,
-    ExportSpec,
+    ExportAsked,
     File,
     Progress,
     Trouble,
@@ -74,11 +74,11 @@ def show_export(call: Call, task: Task, app_names: Mapping[str, str]) -> Export:
     )
 
 
-def show_request(task: Task) -> ExportSpec:
+def show_request(task: Task) -> ExportAsked:
     """What was asked, so that it can be asked again; without the destination and its credentials."""
     request = task.request
     parts = request.max_file_bytes is not None or request.day_path
-    return ExportSpec(
+    return ExportAsked(
         app=task.app_id,
         kind=request.kind,
         period=_between(request.period) if request.period else None,
@@ -104,7 +104,8 @@ def show_progress(task: Task, now: int) -> Progress:
     share = min(done / (2 * planned), 0.999) if planned else 0.0
     if task.state == "succeeded":
         share = 1.0
-    running = task.state == "started" and task.started_at is not None and share > 0
+    # Of one taken up again nobody knows how much was there before, and when it stood still.
+    running = task.state == "started" and task.started_at is not None and task.attempt == 1 and share > 0
     elapsed = (now - (task.started_at or now)) / 1000
     return Progress(
         phase=task.phase,
