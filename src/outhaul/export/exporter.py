@@ -89,7 +89,8 @@ class Exporter:
         # The engine makes its own folder to spill into, but not what that is in.
         self._spools.mkdir(parents=True, exist_ok=True)
         self._db = duckdb.connect(config=config.engine(config.memory_limit, self._spools / "spill"))
-        self._db.execute("SET TimeZone = 'UTC'")
+        # GLOBAL, for every step and slice has a cursor of its own, which would be in the host's time zone.
+        self._db.execute("SET GLOBAL TimeZone = 'UTC'")
 
     def pin(self, task_id: str, attempt: int) -> None:
         """Wait until everything acknowledged before the task was created has landed, then choose what to read."""
