@@ -142,7 +142,7 @@ class Steps:
         settings = {"OUTHAUL_DESTINATIONS": f"file://{out}/", "OUTHAUL_SLICE_ROWS": "300"}
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("stepping.py"), self.data],
-            env={**os.environ, **settings, "OUTHAUL_MARK_BYTES": "60000"},
+            env={**os.environ, **settings, "OUTHAUL_MARK_BYTES": "15000"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

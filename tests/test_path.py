@@ -361,7 +361,11 @@ def test_the_manifest_says_what_was_read(shop, azurite):
     assert manifest["appId"] == shop.app_id
     assert manifest["exportType"] == "Activity"
     assert (manifest["format"], manifest["timeFormat"]) == ("json", "ms")
-    assert manifest["period"] == {"start": "2026-03-01T00:00:00.000Z", "end": "2026-03-02T00:00:00.000Z"}
+    assert manifest["period"] == {
+        "start": "2026-03-01T00:00:00.000Z",
+        "end": "2026-03-02T00:00:00.000Z",
+        "by": "timestamp",
+    }
     assert manifest["tableVersions"]["activity"] >= 1
     assert [entry["name"] for entry in manifest["schema"]] == [
         column.name for column in columns("activities")
