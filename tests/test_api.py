@@ -214,15 +214,6 @@ def test_under_a_prefix_links_lead_where_clients_are(site):
     ]
 
 
-def test_too_many_requests_are_put_off(tmp_path):
-    with Server(tmp_path / "data", rate_per_minute="3") as server:
-        site = Site(server)
-        answers = [site.http.get("/kinds") for _ in range(4)]
-        assert [answer.status_code for answer in answers[:3]] == [200] * 3
-        problem(answers[3], 429, "too_many")
-        assert 1 <= int(answers[3].headers["retry-after"]) <= 20
-
-
 # The catalogue
 
 
