@@ -24,7 +24,10 @@ GROUP_ROWS = 131_072
 _GROUPS_PER_FILE = 8
 _FOOTER = 16 * 1024
 _FOOTER_PER_COLUMN = 256
-_VALUE = 8
+_VALUE = 12
+"""The most that a value takes besides the bytes of its text: in a dictionary, its place there, whether it is null."""
+_WORST = 128
+"""Compressed, incompressible values grow by less than one part in so many."""
 _TYPES = {
     "string": pa.string(),
     "json": pa.string(),
@@ -56,6 +59,11 @@ class ParquetFile:
             schema,
             compression=compression,
             store_schema=False,
+            # The least and greatest texts are kept at full length, in footer and pages: where there is a limit, for
+            # nothing, since rows are in the order of other columns.
+            write_statistics=True
+            if limit is None
+            else [f.name for f in schema if not pa.types.is_string(f.type)],
             # Row groups are cut here, by what is in them.
             write_batch_size=1024,
         )
@@ -74,7 +82,7 @@ class ParquetFile:
         """Take rows of a batch, from `start` on; how many found room, 0 when the file is full."""
         sizes = np.cumsum(_sizes(batch)[start:])
         while True:
-            if not self._group and self.rows and self._room() < self._group_bytes:
+            if not self._group and self.rows and not self._has_room(max(self._group_bytes, int(sizes[0]))):
                 return 0
             fitting = int(np.searchsorted(sizes, self._group_bytes - self._held, side="right"))
             fitting = min(fitting, GROUP_ROWS - self._held_rows)
@@ -104,11 +112,11 @@ class ParquetFile:
         """Leave it as it is: without its footer it is of no use, and is begun again."""
         self._spool.close()
 
-    def _room(self) -> int:
+    def _has_room(self, size: int) -> bool:
         if self._limit is None:
-            return self._group_bytes
+            return True
         footer = _FOOTER + (self._groups + 1) * len(self._schema) * _FOOTER_PER_COLUMN
-        return self._limit - self._spool.size - footer
+        return self._spool.size + size + size // _WORST + footer <= self._limit
 
     def _end_group(self) -> None:
         if self._group:
