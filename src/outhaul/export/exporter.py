@@ -169,7 +169,10 @@ class Exporter:
 
     def _query(self, task: Task, source: Source, part: Slice) -> str:
         request = task.request
-        order = ", ".join(named(name) for name in EXPORTS[request.kind].order)
+        export = EXPORTS[request.kind]
+        # A record that was sent again after days is stored again, under the same id: then arrival makes the order total.
+        last = [column.name for column in export.more if column.name == "receivedAt"]
+        order = ", ".join(named(name) for name in (*export.order, *last))
         key = self._keyring.derive(f"mask/{task.app_id}")
         rows = f"SELECT {projection(request, key)} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
         if request.format == "parquet":

@@ -85,7 +85,8 @@ def _spans(kind: str, scans: dict[str, str]) -> str:
     SELECT s.* REPLACE (coalesce(s.endTime, e.endTime) AS "endTime", greatest(s.receivedAt, e.receivedAt) AS "receivedAt"),
         epoch_ms(coalesce(s.endTime, e.endTime)) - epoch_ms(s.startTime) AS duration
     FROM {scans[kind]} s
-    LEFT JOIN (SELECT deviceId, {kind}Id, min(endTime) AS endTime, arg_min(receivedAt, endTime) AS receivedAt
+    LEFT JOIN (SELECT deviceId, {kind}Id, min(endTime) AS endTime,
+            arg_min(receivedAt, ROW(endTime, receivedAt)) AS receivedAt
         FROM {scans[f"{kind}_end"]} GROUP BY ALL) e
         ON e.deviceId = s.deviceId AND e.{kind}Id = s.{kind}Id)"""
 
@@ -169,15 +170,17 @@ def _tokens(scans: dict[str, str]) -> str:
 
 
 def _feedback(scans: dict[str, str]) -> str:
+    # An SDK may send several at the same time: which one is the last must not be left to chance.
+    latest = "timestamp, receivedAt, feedbackId"
     counts = ", ".join(f"count(*) FILTER (WHERE status = '{s}') AS \"{s}\"" for s in FEEDBACK_STATUSES)
     return f"""(
     SELECT f.*, u.userId AS "userId"
     FROM (SELECT campaignType AS "campaignType", campaignId AS "campaignId", deviceId,
-            last(campaignName ORDER BY timestamp) FILTER (WHERE campaignName IS NOT NULL) AS "campaignName",
+            last(campaignName ORDER BY {latest}) FILTER (WHERE campaignName IS NOT NULL) AS "campaignName",
             CASE WHEN bool_or(status LIKE '%actioned') THEN 'actioned' WHEN bool_or(status LIKE '%exited') THEN 'exited'
                 WHEN bool_or(status NOT IN ('queued', 'dropped')) THEN 'pushed' END AS feedback,
             {counts},
             min(timestamp) FILTER (WHERE status LIKE 'pushed%') AS "firstPushed", max(timestamp) AS "lastFeedback",
-            last(answers ORDER BY timestamp) FILTER (WHERE answers IS NOT NULL) AS answers
+            last(answers ORDER BY {latest}) FILTER (WHERE answers IS NOT NULL) AS answers
         FROM {scans["feedback"]} GROUP BY campaignType, campaignId, deviceId) f
     LEFT JOIN {_users(scans)} u ON u.deviceId = f.deviceId)"""
