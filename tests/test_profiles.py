@@ -120,6 +120,12 @@ def test_a_file_that_cannot_be_understood(file, text):
     assert str(file) in str(refused.value)
 
 
+@pytest.mark.parametrize("text", [HOME, f" {HOME}/\n", f"{HOME}/api/v1", f"{HOME}/api/v1/"])
+def test_the_address_of_the_api_is_as_good_as_the_base_url(text):
+    profiles.save(Profile("default", text, f"{TOKEN}\n"))
+    assert profiles.load() == Profile("default", HOME, TOKEN)
+
+
 def test_what_is_not_known_in_the_file_is_no_error(file):
     file.parent.mkdir(parents=True)
     file.write_text('later = true\n[profiles.default]\nurl = "https://host/"\ntoken = "t"\ncolour = 1\n')

@@ -163,7 +163,7 @@ def test_url_and_token_are_found_in_the_environment_and_the_profile(site, monkey
     )
     with Client() as client:
         client.apps.list()
-    monkeypatch.setenv("OUTHAUL_TOKEN", "outhaul_outside")
+    monkeypatch.setenv("OUTHAUL_TOKEN", "outhaul_outside\n")  # as it is read from a file
     with Client() as client:
         client.apps.list()
     with Client(token="outhaul_given") as client:
@@ -187,6 +187,9 @@ def test_what_is_missing_is_said():
         Client("https://outhaul.example", client_id="x")
     with pytest.raises(errors.Invalid, match="URL"):
         Client("outhaul.example", TOKEN)
+    with pytest.raises(errors.Invalid, match="The token") as refused:
+        Client("https://outhaul.example", "s3cret\nline")
+    assert "s3cret" not in str(refused.value)
 
 
 def test_no_secret_is_shown(client):
@@ -310,6 +313,7 @@ def test_what_cannot_be_asked_for_is_said_before_anything_is_sent(client, site, 
     with pytest.raises(errors.Invalid) as caught:
         client.exports.create("shop", "event", **asked)
     assert said in caught.value.message
+    assert caught.value.hint
     assert site.requests == []
 
 

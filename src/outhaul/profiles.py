@@ -122,12 +122,7 @@ def save(profile: Profile) -> None:
             f"A profile cannot be called {profile.name[:80]!r}.",
             hint="Use 1 to 64 letters, digits, dashes or underscores, starting with a letter or digit.",
         )
-    if not _TOKEN.fullmatch(profile.token):
-        raise Invalid(
-            "The token is not one: it is empty, or has characters that no token has.",
-            hint="Give the whole secret that `outhaul tokens create` printed, on one line.",
-        )
-    _write(_read() | {profile.name: _Saved(checked_url(profile.url), profile.token)})
+    _write(_read() | {profile.name: _Saved(checked_url(profile.url), checked_token(profile.token))})
 
 
 def remove(name: str) -> None:
@@ -150,7 +145,8 @@ def checked_url(url: str) -> str:
     Raises:
         Invalid: it is none, or holds a user, a query or a fragment, which may be secret and are of no use here.
     """
-    text = url.strip().rstrip("/")
+    # The API's own address, as its description names it, is below the base URL.
+    text = url.strip().rstrip("/").removesuffix("/api/v1").rstrip("/")
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -160,7 +156,22 @@ def checked_url(url: str) -> str:
     if not plain or parts.scheme not in {"http", "https"}:
         raise Invalid(
             "The server's URL is not of the form http://host:port or https://host.",
-            hint="Leave keys, queries and user names out of it.",
+            hint="Begin with http:// or https://, and leave keys, queries and user names out of it.",
+        )
+    return text
+
+
+def checked_token(token: str) -> str:
+    """A token as it can be sent, without the line end that it has when it is read from a file.
+
+    Raises:
+        Invalid: it is none; a request could not be made with it, and an error about that request would show it.
+    """
+    text = token.strip()
+    if not _TOKEN.fullmatch(text):
+        raise Invalid(
+            "The token is not one: it is empty, or has characters that no token has.",
+            hint="Give the whole secret that `outhaul tokens create` printed, on one line.",
         )
     return text
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FORMS = {
+    "where": 'It is {"column": "name", "eq": "x"}, or with ne, lt, le, gt, ge, in, prefix or null; or several in '
+    '{"and": […]} or {"or": […]}, or one in {"not": …}.',
+    "campaigns": 'It is {"type": "Poll", "ids": ["42"]}, or has "from" and "to" in place of "ids".',
+    "mask": 'For each column it is "drop", "hash", {"truncate": 8}, or of a time {"truncate": "day"}.',
+}
+
 
 class Asked(TypedDict, total=False):
     """What an export may be asked to be, besides its app and its kind; what is left out is the server's default.
@@ -97,4 +104,4 @@ def _converted(name: str, value: Any, shape: Any) -> Any:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise Invalid(f"{name}: {error}.", hint="`help(outhaul.client.Asked)` says what it can be.") from None
+        raise Invalid(f"{name}: {error}.", hint=_FORMS[name]) from None

@@ -104,13 +104,13 @@ def find_access(
     """What is given, else what the environment says, else what the profile does.
 
     Raises:
-        Invalid: no server is known, or its URL is none.
+        Invalid: no server is known, or its URL or the token is none.
         Unauthenticated: nothing is known that would let us in.
         NotFound: there is no such profile.
     """
     if url and token and not (client_id or client_secret):
         # Nothing is left to be found: whatever is wrong with the config file is of no concern.
-        return Access(profiles.checked_url(url), token=token)
+        return Access(profiles.checked_url(url), token=profiles.checked_token(token))
     found = profiles.load(profile, url or "")
     if not found.url:
         raise Invalid(
@@ -125,7 +125,7 @@ def find_access(
             f"There is no token for {found.url}.",
             hint="Give a token, or a client_id and its client_secret, or set OUTHAUL_TOKEN.",
         )
-    return Access(found.url, token=token or found.token)
+    return Access(found.url, token=profiles.checked_token(token or found.token))
 
 
 class AccessToken(Struct, frozen=True):
