@@ -64,7 +64,7 @@ def list_apps(data: Path, as_json: bool) -> None:
 
 @click.group(cls=Group)
 def credentials() -> None:
-    """Credentials of those who may ask for exports through the old API.
+    """Credentials of those who ask through the old API.
 
     Example:
       outhaul credentials create reports --role contributor --data ./data

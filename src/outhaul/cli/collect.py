@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 )
 @json_option
 def collect(file: Any, url: str, key_env: str, as_json: bool) -> None:
-    """Send records from FILE, one JSON object a line, or from standard input with `-`.
+    """Send records from FILE, or from standard input with `-`.
+
+    FILE has one JSON object a line. What the server cannot take it sets aside: `outhaul rejects` there says why.
 
     Records without an `id` get one made from their line and its number: sending the same file again, after
     a failure, doubles nothing.

@@ -15,7 +15,7 @@ _VARIABLE = "_OUTHAUL_COMPLETE"
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes commands and options in SHELL.
+    """Print the script that completes what is typed in SHELL.
 
     Example:
       outhaul completion bash >> ~/.bashrc

@@ -17,7 +17,7 @@ from outhaul.profiles import Profile
 
 @click.group(cls=Group)
 def config() -> None:
-    """Servers to talk to, kept as profiles in a config file that only its owner may read.
+    """Servers to talk to, kept as profiles in a config file.
 
     Example:
       outhaul config set https://outhaul.example.com

@@ -37,8 +37,9 @@ _OPENING = ("pyarrow", "polars", "pandas")
 )
 @json_option
 def doctor(profile: str | None, url: str | None, data: Path | None, as_json: bool) -> int:
-    """Look at everything that has to be right: packages, profile, server, token and, with --data, its folder.
+    """Look whether everything is as it has to be.
 
+    That is packages, profile, server, token and, with --data, its folder.
     Each line is ok, warn or fail, with what to do about it. The exit code is 1 when one is fail.
 
     Example:

@@ -294,7 +294,7 @@ def _show(export: Export, as_json: bool) -> None:
 
 def _list_files(export: Export) -> None:
     for file in export.files:
-        click.echo(f"{file.name}  {file.rows} rows  {size(file.bytes)}  sha256 {file.sha256}")
+        click.echo(f"{file.name}  {file.rows:,} rows  {size(file.bytes)}  sha256 {file.sha256}")
 
 
 def _say(export: Export, as_json: bool) -> None:

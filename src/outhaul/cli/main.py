@@ -37,6 +37,8 @@ def outhaul() -> None:
     Example:
       outhaul serve --data ./data
       outhaul apps create shop --platform android --data ./data
+      outhaul config set http://127.0.0.1:8080
+      outhaul export create shop event --from 2026-11-01 --to 2026-12-01 --format parquet --wait
     """
 
 

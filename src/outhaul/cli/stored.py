@@ -22,7 +22,7 @@ _NUMBERS = ("rows", "files", "bytes", "days", "version")
 
 @click.group(cls=Group)
 def tables() -> None:
-    """What is stored: a table per app and kind of record, as Delta Lake.
+    """What is stored: a Delta table per app and kind.
 
     Example:
       outhaul tables list --data ./data
@@ -131,7 +131,9 @@ def _described(stored: Any, app: Any, name: str) -> dict[str, Any]:
 )
 @json_option
 def rejects(data: Path, app: str | None, reason: str | None, limit: int, as_json: bool) -> None:
-    """Show what was set aside: counts by app and reason, and the newest records with what was sent.
+    """Show what was sent and could not be taken, and why.
+
+    First counts by app and reason, then the newest records with what was sent.
 
     Example:
       outhaul rejects --data ./data --reason extras_too_long --limit 3

@@ -23,7 +23,7 @@ _OVERLAP = "24h"
 
 @click.group(cls=Group)
 def tokens() -> None:
-    """API tokens: who may do what by `/api/v1`, the SDK and the command line.
+    """API tokens: who may ask for what, and in which app.
 
     Example:
       outhaul tokens create nightly --scope exports:write --scope exports:read --expires-in 90d --data ./data
