@@ -127,7 +127,8 @@ class Keyring:
             return msgspec.json.decode(self._fernet.decrypt(token.encode()), type=Claims)
         except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
             raise Unauthenticated(
-                "The access token was not issued by this server.", hint="Ask for a new one."
+                "The access token was not issued by this server.",
+                hint="Ask for a new one, or use an API token, which begins with outhaul_; an SDK key only sends.",
             ) from None
 
     def derive(self, purpose: str) -> bytes:

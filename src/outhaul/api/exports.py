@@ -154,7 +154,9 @@ async def find_app(call: Call, name: str) -> App:
     """
     bound = call.caller.app_id
     missing = NotFound(
-        f"There is no app {name[:80]!r}.", hint=f"GET {PREFIX}/apps lists them.", code="app_not_found"
+        f"There is no app {name[:80]!r}.",
+        hint=f"Capitals matter. GET {PREFIX}/apps lists them, for who has apps:read.",
+        code="app_not_found",
     )
     try:
         app = await asyncio.to_thread(call.door.ledger.app, name if bound is None else bound)
@@ -172,7 +174,10 @@ async def find_task(call: Call) -> Task:
         NotFound: there is none, for this caller.
     """
     asked = call.names["id"]
-    missing = NotFound(f"There is no export {asked[:80]!r}.", hint=f"GET {PREFIX}/exports lists them.")
+    missing = NotFound(
+        f"There is no export {asked[:80]!r}.",
+        hint=f"`outhaul export list` or GET {PREFIX}/exports lists them.",
+    )
     try:
         task = await asyncio.to_thread(call.door.ledger.task, asked.lower())
     except NotFound:

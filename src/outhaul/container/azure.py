@@ -33,7 +33,7 @@ _OPERATION_PARAMETERS = {"restype", "comp", "timeout"}
 _WORDS = Words(
     noun="container",
     credential="token",
-    ask="Ask again with a token that outlives the export and has Write and List permission.",
+    ask="Ask again with a token that outlives the export and has Write permission.",
     misfit="Is it a blob container?",
     hints={
         "AuthenticationFailed": "The token expired, is not yet valid, or was not copied whole. ",
@@ -142,7 +142,10 @@ def read(destination: Destination) -> AzureStorage:
     if address.crooked or not account or not _ACCOUNT.fullmatch(account[0]):
         raise Invalid("The destination is not the URL of a container.", hint=FORMS)
     if not segments or not _CONTAINER.fullmatch(segments[0]):
-        raise Invalid("The destination does not name a container.", hint=FORMS)
+        raise Invalid(
+            "The destination does not name a container.",
+            hint=f"{FORMS} A container's name is 3 to 63 lower-case letters, digits and single dashes.",
+        )
     token = _token(destination, address)
     return AzureStorage(replace(address, query=()), endpoint, account[0], segments[0], segments[1:], token)
 
