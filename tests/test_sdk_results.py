@@ -570,7 +570,7 @@ def test_waiting_through_a_killed_server(tmp_path):
 
 def test_the_examples_of_the_docs_run(shop, tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", page.replace('"shop"', f'"{shop.app.name}"'), re.DOTALL)
     monkeypatch.setenv("OUTHAUL_URL", shop.server.url)
     monkeypatch.setenv("OUTHAUL_TOKEN", shop.secret)
     monkeypatch.chdir(tmp_path)
