@@ -43,8 +43,8 @@ class Bench:
             site.data, site.ledger, self.config, self.keyring, destinations, lambda: site.now
         )
 
-    def ask(self, **request: Any) -> str:
-        """A task of its own, queued; its id."""
+    def ask(self, mark: int | None = None, **request: Any) -> str:
+        """A task of its own, queued; its id. It waits until the journal was landed up to `mark`."""
         task = Task(
             id=str(uuid.uuid4()),
             app_id=self.site.app.app_id,
@@ -53,7 +53,7 @@ class Bench:
             destination_shown=describe(self.destination),
             state="queued",
             created_at=self.site.now,
-            mark=self.site.ledger.checkpoint().position,
+            mark=self.site.ledger.checkpoint().position if mark is None else mark,
         )
         self.site.ledger.create_task(task)
         return task.id

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outhaul.config import Config
-    from outhaul.wire import Task
+    from outhaul.wire import Due
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Jobs:
             on_conflict="always_update",
         )
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Due) -> None:
         """Have an attempt at a task made; asking twice is the same as asking once."""
         known = (task.id, task.attempt)
         if known in self._enqueued:

@@ -149,6 +149,8 @@ class Pin(Struct, frozen=True, rename="camel"):
     at: int
     slice_rows: int
     time_format: TimeFormat
+    session_idle_s: int = 10
+    session_timeout_s: int = 180
 
 
 class FileEntry(Struct, frozen=True, rename="camel"):
@@ -242,3 +244,21 @@ class Task(Struct, kw_only=True, rename="camel"):
     parts_done: int = 0
     parts_delivered: int = 0
     files: list[FileEntry] | None = None
+
+
+class Due(Struct, frozen=True):
+    """An attempt at a task that is to be made, or under way."""
+
+    id: str
+    app_id: str
+    attempt: int
+
+
+class Orders(Struct, frozen=True):
+    """What whoever works on a task looks at again and again, for others may change it meanwhile."""
+
+    attempt: int
+    state: TaskState
+    cancelling: bool
+    destination: str | None
+    destination_shown: str

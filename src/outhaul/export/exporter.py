@@ -19,7 +19,7 @@ import msgspec
 from outhaul.errors import (
     Cancelled,
     Damaged,
-    DestinationDenied,
+    DestinationError,
     ExportMismatch,
     Invalid,
     NotFound,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from outhaul.container import Container, Destinations
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
+    from outhaul.wire import Orders
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +99,17 @@ class Exporter:
         if task is None:
             return
         while (checkpoint := self._ledger.checkpoint()).position < task.mark:
-            self._heed(task.id)
+            self._heed(task_id, attempt)
             time.sleep(_POLL_S)
-        pin = task.pin or Pin(
+        pin = Pin(
             versions=checkpoint.versions.get(task.app_id, {}),
             at=self._now(),
             slice_rows=self._config.slice_rows,
             time_format=task.request.time_format or self._config.time_format,
+            session_idle_s=self._config.session_idle_s,
+            session_timeout_s=self._config.session_timeout_s,
         )
-        started = task.started_at or self._now()
-        self._ledger.update_task(task_id, state="started", pin=pin, started_at=started, phase="counting")
+        self._ledger.start_task(task_id, attempt, pin, self._now())
 
     def write(self, task_id: str, attempt: int) -> None:
         """Make the files on our disk, or the rest of them.
@@ -124,7 +126,7 @@ class Exporter:
 
     def _write(self, task: Task) -> None:
         source, db = (
-            Source(self._tables, task.app_id, task.request, _pinned(task), self._config),
+            Source(self._tables, task.app_id, task.request, _pinned(task)),
             self._db.cursor(),
         )
         source.look(db)
@@ -148,7 +150,11 @@ class Exporter:
                     raise
             files = parts.finish()
             self._told(task, parts)
-        self._ledger.update_task(task.id, files=files, phase="delivering")
+        changes: dict[str, int] = {}
+        if task.files not in (None, files):
+            # Another version made the files that were delivered: these would not be what the manifest says.
+            changes = {"parts_delivered": 0, "bytes_delivered": 0}
+        self._ledger.update_task(task.id, files=files, phase="delivering", **changes)
 
     def _write_slice(
         self, parts: Parts, part: Slice, batches: Iterator[RecordBatch], skip: int, report: _Report
@@ -191,7 +197,7 @@ class Exporter:
         return lambda path, growing: TextFile(path, form, compression, limit, growing)
 
     def _told(self, task: Task, parts: Parts) -> None:
-        self._heed(task.id)
+        self._heed(task.id, task.attempt)
         self._ledger.update_task(task.id, rows_done=parts.rows, bytes_done=parts.size, parts_done=parts.done)
 
     def deliver(self, task_id: str, attempt: int) -> None:
@@ -201,32 +207,40 @@ class Exporter:
             DestinationError: the container does not take it; only `DestinationUnreachable` is worth repeating.
         """
         while (task := self._task(task_id, attempt)) and task.parts_delivered < len(_written(task)):
-            entry = _written(task)[task.parts_delivered]
-            before = sum(file.bytes for file in _written(task)[: task.parts_delivered])
-            self._put(task, entry, before)
-            self._ledger.report_delivered(
-                task.id, task.destination_shown, task.parts_delivered + 1, before + entry.bytes
-            )
+            self._deliver(task)
 
-    def _put(self, task: Task, entry: FileEntry, before: int) -> None:
+    def _deliver(self, task: Task) -> None:
+        """Put files where the task goes now, until all are there or it is to go elsewhere."""
+        files, done = _written(task), task.parts_delivered
+        before = sum(entry.bytes for entry in files[:done])
         report = _Report(lambda: None)
 
+        def told(sent: int) -> None:
+            self._heed(task.id, task.attempt)
+            self._ledger.report_delivered(task.id, task.destination_shown, done, before + sent)
+
         def progress(sent: int) -> None:
-            report.tell = lambda: self._sent(task, before + sent)
+            report.tell = lambda: told(sent)
             report.now_and_then()
 
         try:
             container = self._container(task)
-            container.put_file(entry.name, self._folder(task.id) / entry.name, entry.content_type, progress)
-        except DestinationDenied:
-            # New credentials may have come while the old ones were being refused; the caller then looks again.
-            if self._ledger.task(task.id).destination == task.destination:
+            for entry in files[done:]:
+                orders = self._orders(task.id, task.attempt)
+                if orders is None or orders.destination != task.destination:
+                    return
+                path = self._folder(task.id) / entry.name
+                container.put_file(entry.name, path, entry.content_type, progress)
+                done, before = done + 1, before + entry.bytes
+        except DestinationError:
+            if not self._is_moved(task):
                 raise
-            self._put(self._ledger.task(task.id), entry, before)
+        finally:
+            self._ledger.report_delivered(task.id, task.destination_shown, done, before)
 
-    def _sent(self, task: Task, count: int) -> None:
-        self._heed(task.id)
-        self._ledger.report_delivered(task.id, task.destination_shown, task.parts_delivered, count)
+    def _is_moved(self, task: Task) -> bool:
+        """Whether a new destination, or new credentials, came while the old ones were being refused."""
+        return self._ledger.orders(task.id).destination != task.destination
 
     def prove(self, task_id: str, attempt: int) -> None:
         """Write the manifest, last of all, and say that the task succeeded."""
@@ -239,7 +253,12 @@ class Exporter:
             digest = hashlib.sha256(manifest).hexdigest()
             name = manifest_name(task.request.kind, task.id)
             entry = FileEntry(name, 0, len(manifest), digest, "application/json")
-            self._container(task).put_bytes(name, manifest, entry.content_type)
+            try:
+                self._container(task).put_bytes(name, manifest, entry.content_type)
+            except DestinationError:
+                if not self._is_moved(task):
+                    raise
+                continue
             now = self._now()
             kept = task.destination_shown == DOWNLOAD
             self._ledger.succeed_task(
@@ -254,9 +273,6 @@ class Exporter:
 
     def fail(self, task_id: str, attempt: int, error: Exception) -> None:
         """Say that the task ended without success, and why, in words for the one who asked."""
-        task = self._ledger.task(task_id)
-        if task.attempt != attempt:
-            return
         told = (
             error
             if isinstance(error, OuthaulError)
@@ -299,15 +315,19 @@ class Exporter:
 
     def _task(self, task_id: str, attempt: int) -> Task | None:
         """The task, if this attempt at it is still to be worked on."""
-        task = self._ledger.task(task_id)
-        if task.attempt != attempt or task.state in ENDED:
-            return None
-        if task.cancelling:
-            raise Cancelled("The export was cancelled.")
-        return task
+        return self._ledger.task(task_id) if self._orders(task_id, attempt) else None
 
-    def _heed(self, task_id: str) -> None:
-        if self._ledger.task(task_id).cancelling:
+    def _orders(self, task_id: str, attempt: int) -> Orders | None:
+        """How the task stands, if this attempt at it is still to be worked on."""
+        orders = self._ledger.orders(task_id)
+        if orders.attempt != attempt or orders.state in ENDED:
+            return None
+        if orders.cancelling:
+            raise Cancelled("The export was cancelled.")
+        return orders
+
+    def _heed(self, task_id: str, attempt: int) -> None:
+        if self._orders(task_id, attempt) is None:
             raise Cancelled("The export was cancelled.")
 
     def _clear(self, task_id: str) -> None:

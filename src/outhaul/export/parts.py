@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from outhaul.wire import ExportRequest
 
+_DONE = "done.jsonl"
 _MARK = "mark.json"
 
 
@@ -41,10 +42,10 @@ class Growing(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """What is durable: complete files, and the one after them as far as it was."""
+    """A file that can be gone on with, if it is the one after `after` complete ones."""
 
-    done: list[FileEntry] = []
-    growing: Growing | None = None
+    after: int
+    growing: Growing
 
 
 class File(Protocol):
@@ -95,10 +96,12 @@ class Parts:
         self._can_grow = can_grow
         self._several = request.max_file_bytes is not None or request.day_path
         folder.mkdir(parents=True, exist_ok=True)
-        mark = self._read_mark()
-        self._done = list(mark.done)
-        self._day = mark.growing.day if mark.growing else None
-        self._file = self._continued(mark.growing) if mark.growing else None
+        self._done = self._read_done()
+        self._done_rows = sum(entry.rows for entry in self._done)
+        self._done_size = sum(entry.bytes for entry in self._done)
+        growing = self._read_mark()
+        self._day = growing.day if growing else None
+        self._file = self._continued(growing) if growing else None
         self._marked = self.size
 
     def __enter__(self) -> Self:
@@ -113,12 +116,12 @@ class Parts:
     @property
     def rows(self) -> int:
         """Rows in all files."""
-        return sum(entry.rows for entry in self._done) + (self._file.rows if self._file else 0)
+        return self._done_rows + (self._file.rows if self._file else 0)
 
     @property
     def size(self) -> int:
         """Bytes in all files."""
-        return sum(entry.bytes for entry in self._done) + (self._file.size if self._file else 0)
+        return self._done_size + (self._file.size if self._file else 0)
 
     @property
     def done(self) -> int:
@@ -144,7 +147,8 @@ class Parts:
         if self._can_grow and self._file and self.size - self._marked >= every:
             self._file.sync()
             growing = Growing(self._file.rows, self._file.size, self._file.pending, self._day)
-            self._write_mark(growing)
+            self._replace(_MARK, msgspec.json.encode(Mark(len(self._done), growing)))
+            self._marked = self.size
 
     def finish(self) -> list[FileEntry]:
         """Complete the last file, which there is even when there are no rows; all files, in order."""
@@ -175,24 +179,48 @@ class Parts:
             sha256 = file.end()
             entry = FileEntry(self._name(), file.rows, file.size, sha256, content_type(self._request))
             self._done.append(entry)
-            self._write_mark(None)
+            self._done_rows += entry.rows
+            self._done_size += entry.bytes
+            # A line for each: there may be thousands, of which each would otherwise write down all before it.
+            with (self._folder / _DONE).open("ab") as done:
+                done.write(msgspec.json.encode(entry) + b"\n")
+            sync(self._folder / _DONE)
+            self._marked = self.size
 
-    def _read_mark(self) -> Mark:
+    def _read_done(self) -> list[FileEntry]:
+        """The complete files that are there; what follows is made again."""
+        path, done = self._folder / _DONE, []
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        for line in lines:
+            try:
+                entry = msgspec.json.decode(line, type=FileEntry)
+            except msgspec.MsgspecError:
+                break
+            # After a power failure a line may be torn, or there without the file that it speaks of.
+            if not line.endswith(b"\n") or not _has(self._folder / entry.name, entry.bytes):
+                break
+            done.append(entry)
+        if len(done) < len(lines):
+            self._replace(_DONE, b"".join(lines[: len(done)]))
+        return done
+
+    def _read_mark(self) -> Growing | None:
         path = self._folder / _MARK
-        mark = msgspec.json.decode(path.read_bytes(), type=Mark) if path.exists() else Mark()
-        sizes = {self._folder / entry.name: entry.bytes for entry in mark.done}
-        if mark.growing:
-            growing = file_name(
-                self._request, self._task_id, len(mark.done) + 1 if self._several else None, mark.growing.day
-            )
-            sizes[self._folder / growing] = mark.growing.size
-        # After a power failure the mark may be there without the files it speaks of.
-        whole = all(path.exists() and path.stat().st_size >= size for path, size in sizes.items())
-        return mark if whole else Mark()
+        try:
+            mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        if mark.after != len(self._done):
+            return None
+        self._day = mark.growing.day
+        return mark.growing if _has(self._path(), mark.growing.size) else None
 
-    def _write_mark(self, growing: Growing | None) -> None:
-        partial = self._folder / f"{_MARK}.tmp"
-        partial.write_bytes(msgspec.json.encode(Mark(self._done, growing)))
+    def _replace(self, name: str, data: bytes) -> None:
+        partial = self._folder / f"{name}.tmp"
+        partial.write_bytes(data)
         sync(partial)
-        partial.rename(self._folder / _MARK)
-        self._marked = self.size
+        partial.rename(self._folder / name)
+
+
+def _has(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size >= size

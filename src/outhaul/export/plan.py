@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from outhaul.config import Config
     from outhaul.wire import Campaigns, ExportRequest, Pin
 
 log = logging.getLogger(__name__)
@@ -52,10 +51,9 @@ class Slice(Struct, frozen=True):
 class Source:
     """The rows of one export: its request, against one pinned state of the tables."""
 
-    def __init__(self, tables: Path, app_id: str, request: ExportRequest, pin: Pin, config: Config) -> None:
+    def __init__(self, tables: Path, app_id: str, request: ExportRequest, pin: Pin) -> None:
         self._request = request
         self._pin = pin
-        self._config = config
         export = EXPORTS[request.kind]
         self._lead = export.order[0]
         self._timed = export.dated
@@ -98,7 +96,7 @@ class Source:
     def rows(self, part: Slice | None = None) -> str:
         """The rows of a slice, or of the whole export, as a table expression over the files that can hold them."""
         where, scans = self._scans(part)
-        found = relation(self._request.kind, scans, where, self._config, self._pin.at)
+        found = relation(self._request.kind, scans, where, self._pin)
         return f"(SELECT * FROM {found} WHERE {self._condition})" if self._condition else found
 
     def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:

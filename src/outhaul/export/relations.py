@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from outhaul.config import Config
+    from outhaul.wire import Pin
 
 SOURCES: dict[Kind, tuple[str, ...]] = {
     "activity": ("activity", "activity_end"),
@@ -57,21 +57,20 @@ def source(table: str, files: list[Path]) -> str:
     return f"(SELECT {columns} WHERE false)"
 
 
-def relation(kind: Kind, sources: dict[str, str], where: str, config: Config, at: int) -> str:
+def relation(kind: Kind, sources: dict[str, str], where: str, pin: Pin) -> str:
     """The rows of an export, with the columns that `schema.EXPORTS` lists.
 
     Args:
         kind: what is exported.
         sources: a table expression for each of `SOURCES[kind]`.
         where: the condition on the leading column, as SQL.
-        config: for the timeouts that close sessions.
-        at: when the tables were pinned, in ms; sessions silent by then are over.
+        pin: for when the tables were pinned, and the timeouts: sessions silent by then are over.
     """
     scans = {name: f"(SELECT * FROM {expression} WHERE {where})" for name, expression in sources.items()}
     folds: dict[str, Callable[[], str]] = {
         "activity": lambda: _spans(kind, scans),
         "job": lambda: _spans(kind, scans),
-        "session": lambda: _sessions(scans, config, at),
+        "session": lambda: _sessions(scans, pin),
         "tag": lambda: _tags(scans),
         "device": lambda: _devices(scans),
         "token": lambda: _tokens(scans),
@@ -91,8 +90,8 @@ def _spans(kind: str, scans: dict[str, str]) -> str:
         ON e.deviceId = s.deviceId AND e.{kind}Id = s.{kind}Id)"""
 
 
-def _sessions(scans: dict[str, str], config: Config, at: int) -> str:
-    silent = f"{at} - epoch_ms(max(lastTime))"
+def _sessions(scans: dict[str, str], pin: Pin) -> str:
+    silent = f"{pin.at} - epoch_ms(max(lastTime))"
     latest = "lastTime, receivedAt"
     return f"""(
     SELECT deviceId, arg_max(userId, ROW({latest})) AS "userId",
@@ -104,8 +103,8 @@ def _sessions(scans: dict[str, str], config: Config, at: int) -> str:
         coalesce(max(givenErrorCount), sum(errorCount))::BIGINT AS "errorCount",
         CASE
             WHEN max(ROW({latest}, endReason))[3] IS NOT NULL THEN max(ROW({latest}, endReason))[3]
-            WHEN max(ROW({latest}, idle))[3] AND {silent} > {config.session_idle_s * 1000} THEN 'timeout'
-            WHEN {silent} > {config.session_timeout_s * 1000} THEN 'serverTimeout'
+            WHEN max(ROW({latest}, idle))[3] AND {silent} > {pin.session_idle_s * 1000} THEN 'timeout'
+            WHEN {silent} > {pin.session_timeout_s * 1000} THEN 'serverTimeout'
         END AS "endReason",
         arg_min(networkType, ROW({latest})) AS "networkType", arg_min(locale, ROW({latest})) AS locale,
         arg_min(countrycode, ROW({latest})) AS countrycode, max(receivedAt) AS "receivedAt"

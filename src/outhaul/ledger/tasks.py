@@ -11,7 +11,7 @@ from msgspec import Struct
 from outhaul.errors import Conflict, NotFound
 from outhaul.ledger.store import Store, to_row, to_struct
 from outhaul.ledger.tables import tasks
-from outhaul.wire import ENDED, Failure, FileEntry, Task, TaskState
+from outhaul.wire import ENDED, Due, Failure, FileEntry, Orders, Pin, Task, TaskState
 
 if TYPE_CHECKING:
     from outhaul.schema import Kind
@@ -113,10 +113,38 @@ class Tasks(Store):
         rows = self._read(statement.order_by(tasks.c.created_at.desc()).offset(number - 1).limit(1))
         return int(rows[0]["created_at"]) if rows else None
 
-    def unfinished_tasks(self) -> list[Task]:
+    def unfinished_tasks(self) -> list[Due]:
         """Tasks that have not ended, oldest first."""
-        statement = sa.select(tasks).where(tasks.c.state.not_in(ENDED))
-        return [to_struct(row, Task) for row in self._read(statement.order_by(tasks.c.created_at))]
+        # Asked for ten times a second: a whole task may hold thousands of files.
+        statement = sa.select(tasks.c.id, tasks.c.app_id, tasks.c.attempt).where(tasks.c.state.not_in(ENDED))
+        return [Due(**row) for row in self._read(statement.order_by(tasks.c.created_at))]
+
+    def orders(self, task_id: str) -> Orders:
+        """How a task stands for whoever works on it.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        rows = self._read(
+            sa.select(*(tasks.c[name] for name in Orders.__struct_fields__)).where(tasks.c.id == task_id)
+        )
+        if not rows:
+            raise _missing(task_id)
+        return Orders(**rows[0])
+
+    def start_task(self, task_id: str, attempt: int, pin: Pin, now: int) -> None:
+        """Say that an attempt is under way, and what it reads unless that was said before; nothing if it is over."""
+        with self._write() as connection:
+            task = _find(connection, task_id)
+            if task.attempt != attempt or task.state in ENDED:
+                return
+            values = {
+                "state": "started",
+                "phase": "counting",
+                "pin": msgspec.to_builtins(task.pin or pin),
+                "started_at": task.started_at or now,
+            }
+            connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
 
     def update_task(self, task_id: str, **changes: Any) -> None:
         """Change fields of a task that has not ended; what has ended stays as it is."""
@@ -154,10 +182,10 @@ class Tasks(Store):
             connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
 
     def end_task(self, task_id: str, state: TaskState, failure: Failure) -> None:
-        """Say that a task ended without success, and how; what has ended stays as it is."""
+        """Say that a task ended without success, and how; what has ended, or was taken up again, stays as it is."""
         with self._write() as connection:
             task = _find(connection, task_id)
-            if task.state in ENDED:
+            if task.state in ENDED or task.attempt != failure.attempt:
                 return
             values = {
                 "state": state,

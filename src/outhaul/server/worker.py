@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from outhaul.config import Config
-    from outhaul.wire import Task
+    from outhaul.wire import Due
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     os._exit(0)
 
 
-def _due(tasks: list[Task], per_app: int) -> list[Task]:
+def _due(tasks: list[Due], per_app: int) -> list[Due]:
     """The oldest few of each app: the queue orders what it holds by whole seconds only, then at random."""
     due, counts = [], Counter[str]()
     for task in tasks:
