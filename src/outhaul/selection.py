@@ -238,9 +238,13 @@ def _literal(column: Column, value: Scalar, at: str) -> str:
 
 
 def _condition(given: Filter, known: Mapping[str, Column]) -> str:
-    """A condition that is true or false, never null: what is missing fails every comparison."""
+    """A condition that fails where it is null: what is missing fails every comparison.
+
+    Only a negation tells null from false. Elsewhere the comparison stands bare, so that the engine can hold it against
+    the statistics of stored files.
+    """
     if given.negated is not None:
-        return f"(NOT {_condition(given.negated, known)})"
+        return f"(NOT coalesce({_condition(given.negated, known)}, false))"
     if given.column is None:
         joint = " AND " if given.all_of is not None else " OR "
         return "(" + joint.join(_condition(one, known) for one in given.all_of or given.any_of or []) + ")"
@@ -255,5 +259,4 @@ def _condition(given: Filter, known: Mapping[str, Column]) -> str:
     else:
         [operator] = _comparisons(given)
         compared = f"{name} {_COMPARISONS[operator]} {_literal(column, getattr(given, operator), 'where')}"
-    negation = "NOT " if given.ne is not None else ""
-    return f"({negation}coalesce({compared}, false))"
+    return f"(NOT coalesce({compared}, false))" if given.ne is not None else f"({compared})"

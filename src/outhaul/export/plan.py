@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from outhaul.errors import Damaged
-from outhaul.export.relations import FOLDED, SOURCES, relation, source
+from outhaul.export.relations import AS_STORED, FOLDED, SOURCES, relation, source
 from outhaul.instants import LAST
 from outhaul.schema import EXPORTS
 from outhaul.selection import condition
@@ -102,8 +102,9 @@ class Source:
     def slices(self, db: DuckDBPyConnection, slice_rows: int) -> list[Slice]:
         """The whole export, cut into slices of about `slice_rows` stored rows, in order, with their exact counts.
 
-        The cut goes by what is stored. Where what comes out of a slice is something else, folded or filtered, it is
-        counted slice by slice: doing that for all at once would take memory that grows with the export.
+        The cut goes by what is stored and, where rows are exported as they are stored, meets the condition. Where what
+        comes out of a slice is something else, folded or filtered, it is counted slice by slice: doing that for all at
+        once would take memory that grows with the export.
         """
         cuts: list[tuple[int | str, int]] = []
         for start, rows in self._buckets(db, slice_rows, None, 0):
@@ -121,7 +122,8 @@ class Source:
             )
             for index, (start, rows) in enumerate(cuts)
         ]
-        if self._request.kind not in FOLDED and not self._condition:
+        kind = self._request.kind
+        if kind in AS_STORED or (kind not in FOLDED and not self._condition):
             return slices
         counted = [Slice(part.start, part.end, self._count(db, part), part.day) for part in slices]
         return [part for part in counted if part.rows]
@@ -162,6 +164,8 @@ class Source:
             f'epoch_ms("{self._lead}") // {step} * {step}' if self._timed else f'left("{self._lead}", {step})'
         )
         where, scans = self._scans(part)
+        if self._condition and self._request.kind in AS_STORED:
+            where = f"{where} AND {self._condition}"
         last = part.end if part else None
         counted = db.execute(
             f"SELECT {bucket} AS bucket, count(*) FROM {scans[self._request.kind]} WHERE {where} "

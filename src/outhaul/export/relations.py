@@ -36,6 +36,9 @@ SOURCES: dict[Kind, tuple[str, ...]] = {
 FOLDED: frozenset[Kind] = frozenset({"session", "tag", "device", "token", "feedback"})
 """Kinds whose rows are each made of several that are stored."""
 
+AS_STORED: frozenset[Kind] = frozenset({"event", "error", "crash"})
+"""Kinds whose rows are exported as they are stored."""
+
 _SQL_TYPES = {
     "string": "VARCHAR",
     "json": "VARCHAR",
