@@ -188,7 +188,9 @@ def _not_allowed(methods: tuple[str, ...]) -> Reply:
 
 def _unknown() -> NotFound:
     return NotFound(
-        "There is no such operation.", hint="Check the path against the API's.", code="InvalidResourceType"
+        "There is no such operation.",
+        hint="Check the path against the API's; /api/v1/docs has the other API.",
+        code="InvalidResourceType",
     )
 
 

@@ -206,7 +206,11 @@ class Tasks(Store):
         with self._write() as connection:
             task = _find(connection, task_id)
             if task.state in {"succeeded", "failed"}:
-                raise Conflict(f"The export has {task.state} already.", code="export_ended")
+                raise Conflict(
+                    f"The export has {task.state} already.",
+                    hint="There is nothing left to stop.",
+                    code="export_ended",
+                )
             if task.state == "queued":
                 changes = {"state": "cancelled", "completed_at": now, "cancelling": False}
                 connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(changes))
@@ -225,7 +229,8 @@ class Tasks(Store):
             task = _find(connection, task_id)
             if task.state not in {"failed", "cancelled"}:
                 raise Conflict(
-                    f"The export is {task.state}: only one that failed or was cancelled can be retried.",
+                    f"Only an export that failed or was cancelled can be retried; the state of this one is {task.state}.",
+                    hint="Ask for a new one, or wait until it has ended.",
                     code="export_not_ended",
                 )
             if task.destination is None:
@@ -247,7 +252,11 @@ class Tasks(Store):
         with self._write() as connection:
             task = _find(connection, task_id)
             if task.state == "succeeded":
-                raise Conflict("The export has succeeded already.", code="export_ended")
+                raise Conflict(
+                    "The export has succeeded already.",
+                    hint="Ask for a new one to have it elsewhere as well.",
+                    code="export_ended",
+                )
             values: dict[str, Any] = {"destination": destination, "destination_shown": shown}
             if shown != task.destination_shown:
                 values |= {"bytes_delivered": 0, "parts_delivered": 0}
