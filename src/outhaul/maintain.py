@@ -15,7 +15,7 @@ import duckdb
 from outhaul.durable import sync
 from outhaul.schema import DAY, TABLES
 from outhaul.sql import quoted
-from outhaul.tables import PARQUET, NewFile, StoredFile, Tables, bounds
+from outhaul.tables import NewFile, StoredFile, Tables, bounds, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ class Maintainer:
         sources = ", ".join(quoted(file.path) for file in files)
         order = ", ".join(f'"{column}"' for column in table.order)
         rows = f"read_parquet([{sources}], hive_partitioning = false)"
-        self._db.execute(f"COPY (SELECT * FROM {rows} ORDER BY {order}) TO {quoted(path)} ({PARQUET})")
+        self._db.execute(f"COPY (SELECT * FROM {rows} ORDER BY {order}) TO {quoted(path)} ({parquet(table)})")
         sync(path)
         found = self._db.execute(
             f"SELECT count(*), {bounds(table)} FROM read_parquet({quoted(path)})"

@@ -232,6 +232,18 @@ TABLES: dict[str, Table] = {
             help="One row per tag set; the latest wins",
         ),
         Table(
+            "user",
+            (
+                Column("userId", "string", "Value of a device's `userid` tag", required=True),
+                _DEVICE,
+                Column("lastModified", "time", "When it was set", required=True),
+                _RECEIVED,
+            ),
+            ("userId", "deviceId", "lastModified"),
+            partitioned=False,
+            help="Which devices a user was ever on, to find them by; whose they are now is in their tags",
+        ),
+        Table(
             "device",
             (
                 _DEVICE,

@@ -26,7 +26,7 @@ from outhaul.land.seen import KEY, Seen
 from outhaul.ledger.ledger import Checkpoint
 from outhaul.schema import DAY, TABLES
 from outhaul.sql import quoted
-from outhaul.tables import PARQUET, NewFile, Tables, bounds
+from outhaul.tables import NewFile, Tables, bounds, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,7 +233,7 @@ class Lander:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db.execute(
                 f"COPY (SELECT {columns} FROM {rows_of} WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
-                f"TO {quoted(path)} ({PARQUET})",
+                f"TO {quoted(path)} ({parquet(table)})",
                 [app, group_day],
             )
             # On disk before the commit that names it.

@@ -99,6 +99,10 @@ ROWS: dict[str, str] = {
     "tag": f"""
     SELECT r.app, r.deviceId AS "deviceId", r.key, r.value, {_time("r.timestamp", "lastModified")}, r.seq AS sequence, {_META}
     FROM in_tag r""",
+    "user": f"""
+    SELECT r.app, r.value AS "userId", r.deviceId AS "deviceId", {_time("r.timestamp", "lastModified")},
+        {_time("r.receivedAt", "receivedAt")}
+    FROM in_tag r WHERE r.key = 'userid' AND r.value IS NOT NULL""",
     "device": f"""
     SELECT r.app, r.deviceId AS "deviceId", {_time("r.firstSeen", "firstSeen")}, {_time("r.lastSeen", "lastSeen")},
         {_time("i.at", "lastInfo")}, {_time("l.at", "lastLocation")}, i.nativePushEnabled AS "nativePushEnabled",

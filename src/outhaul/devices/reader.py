@@ -1,0 +1,274 @@
+"""Devices as they are now: one by one, or page by page in order of their ids, without reading them all.
+
+The tables that say something of devices are sorted by device, file by file. A device's rows are found by the statistics
+of the files' row groups, and folded here as exports fold them (`export.relations`), so both say the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from outhaul.schema import AREA, INFO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from outhaul.tables import StoredFile, Tables
+
+_FILES = 512
+"""Files whose footers are kept in memory."""
+_VERSIONS = 64
+_INFO = tuple(column.name for column in INFO)
+_AREA = tuple(column.name for column in AREA)
+
+Row = dict[str, Any]
+
+
+class Tag(Struct, frozen=True, rename="camel"):
+    """A tag's value and when it was set, in ms."""
+
+    value: str
+    last_modified: int
+
+
+class Token(Struct, frozen=True, rename="camel"):
+    """A push token that is valid, and when it was registered, in ms."""
+
+    service: str
+    token: str
+    registered_at: int
+
+
+class Device(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A device; times in ms. `info` holds technical fields, `area` the last known place, each with what is known."""
+
+    device_id: str
+    first_seen: int
+    last_seen: int
+    last_info: int | None
+    last_location: int | None
+    native_push_enabled: bool
+    info: dict[str, str | int]
+    area: dict[str, str]
+    tags: dict[str, Tag]
+    tokens: list[Token]
+
+
+class Devices:
+    """Devices of all apps, as the tables say at some version of theirs. Blocks; may be used by several threads."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._files: OrderedDict[tuple[str, str, int], list[_File]] = OrderedDict()
+        self._footers: OrderedDict[Path, _File] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, app_id: str, versions: dict[str, int], device_ids: Iterable[str]) -> dict[str, Device]:
+        """Those of the devices that are known, by id. `versions` are the tables' versions by name."""
+        wanted = sorted(set(device_ids))
+        rows = {
+            table: [row for file in self._of(app_id, versions, table) for row in file.rows_of(wanted)]
+            for table in ("device", "tag", "token")
+        }
+        return _folded(rows)
+
+    def page(
+        self, app_id: str, versions: dict[str, int], after: str, top: int, before: str | None = None
+    ) -> list[Device]:
+        """At most `top` devices with ids after one (and before another), in order of their ids."""
+        files = self._of(app_id, versions, "device")
+        ids = sorted({key for file in files for key in file.keys_after(after, top, before)})[:top]
+        if not ids:
+            return []
+        rows = {
+            table: [
+                row for file in self._of(app_id, versions, table) for row in file.rows_between(after, ids[-1])
+            ]
+            for table in ("device", "tag", "token")
+        }
+        found = _folded(rows)
+        return [found[key] for key in ids]
+
+    def of_user(self, app_id: str, versions: dict[str, int], user_id: str) -> list[Device]:
+        """The devices whose user this is now, the one seen last first."""
+        rows = [row for file in self._of(app_id, versions, "user") for row in file.rows_of([user_id])]
+        candidates = self.get(app_id, versions, {row["deviceId"] for row in rows})
+        owned = [device for device in candidates.values() if _user(device) == user_id]
+        return sorted(owned, key=lambda device: (-device.last_seen, device.device_id))
+
+    def _of(self, app_id: str, versions: dict[str, int], table: str) -> list[_File]:
+        version = versions.get(table)
+        if version is None:
+            return []
+        key = (app_id, table, version)
+        with self._lock:
+            if key in self._files:
+                self._files.move_to_end(key)
+                return self._files[key]
+        found = [self._open(file) for file in self._tables.files(app_id, table, version)]
+        with self._lock:
+            self._files[key] = found
+            while len(self._files) > _VERSIONS:
+                self._files.popitem(last=False)
+        return found
+
+    def _open(self, stored: StoredFile) -> _File:
+        with self._lock:
+            file = self._footers.get(stored.path)
+            if file is not None:
+                self._footers.move_to_end(stored.path)
+                return file
+        file = _File(stored)
+        with self._lock:
+            self._footers[stored.path] = file
+            while len(self._footers) > _FILES:
+                self._footers.popitem(last=False)
+        return file
+
+
+def _user(device: Device) -> str | None:
+    tag = device.tags.get("userid")
+    return tag.value if tag else None
+
+
+class _File:
+    """A file of a table, sorted by its first column, which is text; knows where its row groups begin and end."""
+
+    def __init__(self, stored: StoredFile) -> None:
+        self._path = stored.path
+        self._metadata = pq.read_metadata(stored.path)
+        self._key = self._metadata.schema.to_arrow_schema().names[0]
+        statistics = [
+            self._metadata.row_group(index).column(0).statistics
+            for index in range(self._metadata.num_row_groups)
+        ]
+        self._lows = [one.min.encode() for one in statistics]
+        self._highs = [one.max.encode() for one in statistics]
+
+    def rows_of(self, keys: list[str]) -> Iterator[Row]:
+        """The rows with any of these keys, which must be sorted."""
+        encoded = [key.encode() for key in keys]
+        wanted: dict[int, set[str]] = {}
+        for key, raw in zip(keys, encoded, strict=True):
+            for group in range(bisect_left(self._highs, raw), bisect_right(self._lows, raw)):
+                wanted.setdefault(group, set()).add(key)
+        for group, chosen in sorted(wanted.items()):
+            file = self._file()
+            column = file.read_row_group(group, columns=[self._key]).column(0)
+            places = pc.indices_nonzero(pc.is_in(column, value_set=pa.array(sorted(chosen))))
+            if len(places):
+                yield from file.read_row_group(group).take(places).to_pylist()
+
+    def rows_between(self, after: str, last: str) -> Iterator[Row]:
+        """The rows with keys after one, up to another, which is among them."""
+        low, high = after.encode(), last.encode()
+        for group in range(bisect_right(self._highs, low), bisect_right(self._lows, high)):
+            table = self._file().read_row_group(group)
+            # Text compares by code points here and by UTF-8 bytes in the file, which is the same order.
+            keys = table.column(0).to_pylist()
+            first, end = bisect_right(keys, after), bisect_right(keys, last)
+            yield from table.slice(first, end - first).to_pylist()
+
+    def keys_after(self, after: str, count: int, before: str | None) -> list[str]:
+        """The first keys after one (and before another), each once, at most so many."""
+        found: list[str] = []
+        for group in range(bisect_right(self._highs, after.encode()), len(self._highs)):
+            if before is not None and self._lows[group] >= before.encode():
+                break
+            keys = self._file().read_row_group(group, columns=[self._key]).column(0)
+            for key in dict.fromkeys(keys.to_pylist()):
+                if key > after and (before is None or key < before) and key not in found[-1:]:
+                    found.append(key)
+                    if len(found) == count:
+                        return found
+        return found
+
+    def _file(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._path, metadata=self._metadata)
+
+
+# Folding
+
+
+def _folded(rows: dict[str, list[Row]]) -> dict[str, Device]:
+    tags, tokens = (
+        _latest(rows["tag"], "key", "lastModified"),
+        _latest(rows["token"], "service", "registeredAt"),
+    )
+    by_device: dict[str, list[Row]] = {}
+    for row in rows["device"]:
+        by_device.setdefault(row["deviceId"], []).append(row)
+    return {
+        device_id: _device(device_id, told, tags.get(device_id, {}), tokens.get(device_id, {}))
+        for device_id, told in by_device.items()
+    }
+
+
+def _latest(rows: list[Row], key: str, at: str) -> dict[str, dict[str, Row]]:
+    """The latest row of each device and key."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        mine = found.setdefault(row["deviceId"], {})
+        other = mine.get(row[key])
+        if other is None or _order(row, at) > _order(other, at):
+            mine[row[key]] = row
+    return found
+
+
+def _order(row: Row, at: str) -> tuple[Any, ...]:
+    return row[at], row["receivedAt"], row["sequence"]
+
+
+def _device(device_id: str, told: list[Row], tags: dict[str, Row], tokens: dict[str, Row]) -> Device:
+    valid = [
+        Token(service, row["token"], _ms(row["registeredAt"]))
+        for service, row in sorted(tokens.items())
+        if row["valid"]
+    ]
+    by_info, by_place = _in_order(told, "lastInfo"), _in_order(told, "lastLocation")
+    pushed = _last(by_info, "nativePushEnabled")
+    return Device(
+        device_id=device_id,
+        first_seen=min(_ms(row["firstSeen"]) for row in told),
+        last_seen=max(_ms(row["lastSeen"]) for row in told),
+        last_info=_newest(told, "lastInfo"),
+        last_location=_newest(told, "lastLocation"),
+        native_push_enabled=bool(valid) if pushed is None else pushed,
+        info={name: value for name in _INFO if (value := _last(by_info, name)) is not None},
+        area={name: value for name in _AREA if (value := _last(by_place, name)) is not None},
+        tags={
+            key: Tag(row["value"], _ms(row["lastModified"]))
+            for key, row in sorted(tags.items())
+            if row["value"] is not None
+        },
+        tokens=valid,
+    )
+
+
+def _in_order(told: list[Row], at: str) -> list[Row]:
+    def order(row: Row) -> tuple[Any, ...]:
+        return row[at] is not None, row[at] and _ms(row[at]), row["receivedAt"], row["lastSeen"]
+
+    return sorted(told, key=order)
+
+
+def _last(rows: list[Row], name: str) -> Any:
+    return next((row[name] for row in reversed(rows) if row[name] is not None), None)
+
+
+def _newest(rows: list[Row], name: str) -> int | None:
+    return max((_ms(row[name]) for row in rows if row[name] is not None), default=None)
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
