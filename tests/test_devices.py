@@ -10,6 +10,7 @@ import pytest
 from exporting import Bench
 from landing import FACTS, Site, T
 from outhaul.devices import Devices
+from outhaul.errors import TooLarge
 from outhaul.schema import AREA, INFO
 from outhaul.tables import Tables
 
@@ -120,6 +121,13 @@ def test_a_page_ends_before_what_it_is_to_end_before(site, exported, reader, ver
     assert [device.device_id for device in page] == ids[11:50]
 
 
+def test_a_page_may_include_where_it_starts(site, exported, reader, versions):
+    ids = [row["deviceId"] for row in exported]
+    for start, expected in ((ids[10], ids[10:14]), (ids[10] + "\0", ids[11:15]), ("", ids[:4])):
+        page = reader.page(site.app.app_id, versions, start, 4, including=True)
+        assert [device.device_id for device in page] == expected
+
+
 def test_users_are_found_by_what_their_devices_say_now(site, exported, reader, versions):
     for user in ("1", "2", "3"):
         found = reader.of_user(site.app.app_id, versions, user)
@@ -128,6 +136,17 @@ def test_users_are_found_by_what_their_devices_say_now(site, exported, reader, v
         seen = [device.last_seen for device in found]
         assert seen == sorted(seen, reverse=True)
     assert reader.of_user(site.app.app_id, versions, "1")
+
+
+def test_several_users_at_once(site, reader, versions):
+    found = reader.of_users(site.app.app_id, versions, ["2", "1", "nobody", "2"])
+    assert found == {user: reader.of_user(site.app.app_id, versions, user) for user in ("1", "2")}
+
+
+def test_a_user_of_too_many_devices_is_refused(site, reader, versions, monkeypatch):
+    monkeypatch.setattr("outhaul.devices.reader.USER_DEVICES", 3)
+    with pytest.raises(TooLarge):
+        reader.of_user(site.app.app_id, versions, "1")
 
 
 def test_an_app_without_devices(site, reader):

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from outhaul.errors import TooLarge
 from outhaul.schema import AREA, INFO
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outhaul.tables import StoredFile, Tables
+
+USER_DEVICES = 10_000
+"""Devices that one question about users looks at: a user that all devices share is none."""
 
 _FILES = 512
 """Files whose footers are kept in memory."""
@@ -83,16 +87,25 @@ class Devices:
         return _folded(rows)
 
     def page(
-        self, app_id: str, versions: dict[str, int], after: str, top: int, before: str | None = None
+        self,
+        app_id: str,
+        versions: dict[str, int],
+        after: str,
+        top: int,
+        before: str | None = None,
+        *,
+        including: bool = False,
     ) -> list[Device]:
-        """At most `top` devices with ids after one (and before another), in order of their ids."""
+        """At most `top` devices with ids after one (or from it on) and before another, in order of their ids."""
+        # No text lies between one and the same with a NUL behind it.
+        first = after if including else after + "\0"
         files = self._of(app_id, versions, "device")
-        ids = sorted({key for file in files for key in file.keys_after(after, top, before)})[:top]
+        ids = sorted({key for file in files for key in file.keys_from(first, top, before)})[:top]
         if not ids:
             return []
         rows = {
             table: [
-                row for file in self._of(app_id, versions, table) for row in file.rows_between(after, ids[-1])
+                row for file in self._of(app_id, versions, table) for row in file.rows_between(first, ids[-1])
             ]
             for table in ("device", "tag", "token")
         }
@@ -100,11 +113,38 @@ class Devices:
         return [found[key] for key in ids]
 
     def of_user(self, app_id: str, versions: dict[str, int], user_id: str) -> list[Device]:
-        """The devices whose user this is now, the one seen last first."""
-        rows = [row for file in self._of(app_id, versions, "user") for row in file.rows_of([user_id])]
-        candidates = self.get(app_id, versions, {row["deviceId"] for row in rows})
-        owned = [device for device in candidates.values() if _user(device) == user_id]
-        return sorted(owned, key=lambda device: (-device.last_seen, device.device_id))
+        """The devices whose user this is now, the one seen last first.
+
+        Raises:
+            TooLarge: as for `of_users`.
+        """
+        return self.of_users(app_id, versions, [user_id]).get(user_id, [])
+
+    def of_users(
+        self, app_id: str, versions: dict[str, int], user_ids: Iterable[str]
+    ) -> dict[str, list[Device]]:
+        """The devices of those of the users that have one now, the one seen last first.
+
+        Raises:
+            TooLarge: over `USER_DEVICES` devices belong to them, or once did.
+        """
+        wanted = sorted(set(user_ids))
+        candidates: set[str] = set()
+        for file in self._of(app_id, versions, "user"):
+            for row in file.rows_of(wanted):
+                candidates.add(row["deviceId"])
+                if len(candidates) > USER_DEVICES:
+                    raise TooLarge(
+                        f"Over {USER_DEVICES} devices belong to what was named as users, or once did.",
+                        hint="Name fewer, or the devices themselves.",
+                    )
+        found: dict[str, list[Device]] = {}
+        known = self.get(app_id, versions, candidates)
+        for device in sorted(known.values(), key=lambda device: (-device.last_seen, device.device_id)):
+            user_id = _user(device)
+            if user_id is not None:
+                found.setdefault(user_id, []).append(device)
+        return {user_id: found[user_id] for user_id in wanted if user_id in found}
 
     def _of(self, app_id: str, versions: dict[str, int], table: str) -> list[_File]:
         version = versions.get(table)
@@ -169,25 +209,25 @@ class _File:
             if len(places):
                 yield from file.read_row_group(group).take(places).to_pylist()
 
-    def rows_between(self, after: str, last: str) -> Iterator[Row]:
-        """The rows with keys after one, up to another, which is among them."""
-        low, high = after.encode(), last.encode()
-        for group in range(bisect_right(self._highs, low), bisect_right(self._lows, high)):
+    def rows_between(self, first: str, last: str) -> Iterator[Row]:
+        """The rows with keys from one to another, both of them included."""
+        low, high = first.encode(), last.encode()
+        for group in range(bisect_left(self._highs, low), bisect_right(self._lows, high)):
             table = self._file().read_row_group(group)
             # Text compares by code points here and by UTF-8 bytes in the file, which is the same order.
             keys = table.column(0).to_pylist()
-            first, end = bisect_right(keys, after), bisect_right(keys, last)
-            yield from table.slice(first, end - first).to_pylist()
+            start, end = bisect_left(keys, first), bisect_right(keys, last)
+            yield from table.slice(start, end - start).to_pylist()
 
-    def keys_after(self, after: str, count: int, before: str | None) -> list[str]:
-        """The first keys after one (and before another), each once, at most so many."""
+    def keys_from(self, first: str, count: int, before: str | None) -> list[str]:
+        """The first keys from one on (and before another), each once, at most so many."""
         found: list[str] = []
-        for group in range(bisect_right(self._highs, after.encode()), len(self._highs)):
+        for group in range(bisect_left(self._highs, first.encode()), len(self._highs)):
             if before is not None and self._lows[group] >= before.encode():
                 break
             keys = self._file().read_row_group(group, columns=[self._key]).column(0)
             for key in dict.fromkeys(keys.to_pylist()):
-                if key > after and (before is None or key < before) and key not in found[-1:]:
+                if key >= first and (before is None or key < before) and key not in found[-1:]:
                     found.append(key)
                     if len(found) == count:
                         return found

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from outhaul.errors import Busy
+from outhaul.errors import Busy, TooLarge
 from outhaul.journal import Header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from outhaul.devices.reader import Device, Devices
     from outhaul.journal import Journal
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.02
 _PATIENCE_S = 20.0
+_FRAME_RECORDS = 10_000
+_FRAME_BYTES = 512 * 1024
+_TAGS_BYTES = 64 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
 
 Tags = dict[str, dict[str, str | None]]
@@ -53,22 +57,49 @@ class Register:
         versions = await self._versions(app_id)
         return await asyncio.to_thread(self._devices.page, app_id, versions, after, top, before)
 
+    async def pages(
+        self, app_id: str, after: str, size: int, before: str | None = None, *, including: bool = False
+    ) -> AsyncIterator[list[Device]]:
+        """Devices with ids after one (or from it on) and before another, `size` at a time, all as of now."""
+        versions = await self._versions(app_id)
+        while page := await asyncio.to_thread(
+            self._devices.page, app_id, versions, after, size, before, including=including
+        ):
+            yield page
+            if len(page) < size:
+                return
+            after, including = page[-1].device_id, False
+
     async def of_user(self, app_id: str, user_id: str) -> list[Device]:
-        """The devices whose `userid` tag this is now, the one seen last first."""
+        """The devices whose `userid` tag this is now, the one seen last first.
+
+        Raises:
+            TooLarge: as for `of_users`.
+        """
         versions = await self._versions(app_id)
         return await asyncio.to_thread(self._devices.of_user, app_id, versions, user_id)
 
-    async def tag(self, app_id: str, tags: Tags, sender: str) -> None:
-        """Set and remove tags, durably; keys and values must be within their limits (`records`)."""
+    async def of_users(self, app_id: str, user_ids: Iterable[str]) -> dict[str, list[Device]]:
+        """The devices of those of the users that have one now, the one seen last first.
+
+        Raises:
+            TooLarge: over 10,000 devices belong to them, or once did.
+        """
+        versions = await self._versions(app_id)
+        return await asyncio.to_thread(self._devices.of_users, app_id, versions, user_ids)
+
+    async def tag(self, app_id: str, tags: Tags, sender: str, known: dict[str, Device] | None = None) -> None:
+        """Set and remove tags, durably; keys and values must be within their limits (`records`).
+
+        `known` is what is known of the devices: a clock that is ahead dates its tags ahead, and these are to be later.
+
+        Raises:
+            TooLarge: that is over 64 MiB of records; nothing was set.
+        """
         at = self._now()
-        records = [
-            {"kind": "tag", "deviceId": device_id, "timestamp": at, "key": key, "value": value}
-            for device_id, values in tags.items()
-            for key, value in values.items()
-        ]
-        if records:
-            body = _encode({"sdkName": sender, "records": records})
-            await self._journal.append(Header(app_id=app_id, protocol="native", received_at=at), body)
+        bodies = await asyncio.to_thread(lambda: list(_bodies(tags, known or {}, at, sender)))
+        header = Header(app_id=app_id, protocol="native", received_at=at)
+        await asyncio.gather(*(self._journal.append(header, body) for body in bodies))
 
     async def _versions(self, app_id: str) -> dict[str, int]:
         position = await self._journal.roll()
@@ -80,3 +111,43 @@ class Register:
             if time.monotonic() > deadline:
                 raise Busy("What was received before has not landed yet.", hint="Ask again later.")
             await asyncio.sleep(_LOOK_S)
+
+
+def _bodies(tags: Tags, known: dict[str, Device], at: int, sender: str) -> Iterator[bytes]:
+    """The tags as native requests, each small enough to be read in one piece."""
+    pieces: list[bytes] = []
+    size = total = 0
+    for record in _records(tags, known, at):
+        piece = _encode(record)
+        pieces.append(piece)
+        size += len(piece)
+        total += len(piece)
+        if total > _TAGS_BYTES:
+            raise TooLarge("That sets too many tags at once.", hint="Set those of fewer devices at a time.")
+        if len(pieces) >= _FRAME_RECORDS or size >= _FRAME_BYTES:
+            yield _body(pieces, sender)
+            pieces, size = [], 0
+    if pieces:
+        yield _body(pieces, sender)
+
+
+def _records(tags: Tags, known: dict[str, Device], at: int) -> Iterator[dict[str, str | int | None]]:
+    # Ids of their own: the same value set once more, at the same time, is not what was sent before.
+    batch, count = uuid.uuid4().hex, 0
+    for device_id, values in tags.items():
+        # No tag that a device has, or had, is later than it was seen.
+        seen = known[device_id].last_seen if device_id in known else at
+        for key, value in values.items():
+            count += 1
+            yield {
+                "kind": "tag",
+                "id": f"{batch}-{count}",
+                "deviceId": device_id,
+                "timestamp": max(at, seen),
+                "key": key,
+                "value": value,
+            }
+
+
+def _body(pieces: list[bytes], sender: str) -> bytes:
+    return b'{"sdkName":%b,"records":[%b]}' % (_encode(sender), b",".join(pieces))
