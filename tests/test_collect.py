@@ -498,6 +498,30 @@ def test_keys_are_looked_up_in_the_ledger_at_most_once_a_second(tmp_path):
     asyncio.run(check())
 
 
+def test_an_app_that_is_disabled_is_not_known_within_five_seconds(tmp_path):
+    clock = [0.0]
+
+    async def check():
+        ledger = Ledger(tmp_path)
+        made = ledger.create_app("shop", "web", 0)
+        token = ledger.issue_token("send", ["data:write"], made.app_id, None, "operator", 0)[1]
+        apps = Apps(ledger, clock=lambda: clock[0])
+        for show in (apps.find, apps.admit):
+            assert (await show(made.sdk_key)).app_id == made.app_id
+        ledger.disable_app(made.app_id, 1)
+        clock[0] = 5.0
+        with pytest.raises(errors.Unauthenticated):
+            await apps.find(made.sdk_key)
+        with pytest.raises(errors.Unauthenticated, match="disabled"):
+            await apps.admit(token)
+        ledger.enable_app(made.app_id)
+        clock[0] = 10.0
+        for bearer in (made.sdk_key, token):
+            assert (await apps.admit(bearer)).app_id == made.app_id
+
+    asyncio.run(check())
+
+
 def test_while_the_ledger_fails_unknown_keys_are_busy_and_known_ones_work(tmp_path):
     clock = [0.0]
 

@@ -68,6 +68,37 @@ def test_ids_are_stable_and_names_are_taken_once(tmp_path: Path) -> None:
     assert app in again.apps()
 
 
+def test_an_app_is_in_a_collection_and_disabled_and_enabled(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    app = ledger.create_app("shop", "ios", 1, "Shops")
+    assert (app.app_collection, app.disabled_at) == ("Shops", None)
+    with pytest.raises(Invalid):
+        ledger.create_app("other", "ios", 1, "a/b")
+    assert ledger.disable_app(app.app_id, 5).disabled_at == 5
+    assert ledger.disable_app(app.app_id, 6).disabled_at == 5
+    assert ledger.enable_app(app.app_id) == ledger.enable_app(app.app_id) == app
+    with pytest.raises(NotFound):
+        ledger.disable_app("ios000009", 1)
+
+
+def test_tags_are_declared_for_one_app_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+    monkeypatch.setattr("outhaul.ledger.ledger.DECLARATIONS", 2)
+    for key in ("b", "a"):
+        ledger.declare_tag("ios000001", key, "string", 1)
+    again = ledger.declare_tag("ios000001", "a", "integer", 2)
+    assert [(one.key, one.type, one.declared_at) for one in ledger.tags("ios000001")] == [
+        ("a", "integer", 2),
+        ("b", "string", 1),
+    ]
+    with pytest.raises(Conflict, match="2 declared tags"):
+        ledger.declare_tag("ios000001", "c", "date", 3)
+    ledger.declare_tag("ios000002", "c", "date", 3)
+    assert ledger.remove_tag("ios000001", "a") == again
+    assert ledger.remove_tag("ios000001", "a") is None
+    assert [one.key for one in ledger.tags("ios000001")] == ["b"]
+
+
 def test_a_secret_is_stored_hashed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     credential, secret = ledger.create_credential("reports", "reader", 1)

@@ -45,6 +45,7 @@ KEPT_BYTES = 64 * 1024
 """What is kept of a body that is too large or does not inflate, where its dialect has it kept."""
 
 _RELOAD_S = 1.0
+_BELIEVED_S = 5.0
 _AT_ONCE_BYTES = 1024 * 1024
 """A body inflated to more than this is looked at in a thread, so that other devices need not wait for it."""
 _DRAIN_FACTOR = 8
@@ -57,7 +58,8 @@ class Apps:
     """Whose key is whose, in memory.
 
     A key that is not known makes it look into the ledger, at most once per second, so that an app just made
-    on the command line is known at once. `clock` gives seconds that never go back, `now` ms since 1970 UTC.
+    on the command line is known at once. One that is known is believed for five seconds: by then it is noticed that
+    its app was disabled. `clock` gives seconds that never go back, `now` ms since 1970 UTC.
     """
 
     def __init__(
@@ -76,29 +78,29 @@ class Apps:
         self._trouble = False
 
     async def find(self, sdk_key: str) -> App:
-        """The app that has this key.
+        """The app that has this key, and is not disabled.
 
         Raises:
             Unauthenticated: none has.
             Busy: the ledger could not be asked.
         """
-        app = self._known.get(sdk_key)
-        if app is None:
+        if sdk_key not in self._known or self._is_old():
             await self._reload()
-            app = self._known.get(sdk_key)
-        if app is not None:
+        app = self._known.get(sdk_key)
+        if app is not None and app.disabled_at is None:
             return app
-        if self._trouble:
+        if app is None and self._trouble:
             raise Busy("Keys cannot be checked now.", hint="Send again later.")
         raise Unauthenticated(
-            "No app has this SDK key.", hint="Check the key, or register the app with `outhaul apps create`."
+            "No app that is enabled has this SDK key.",
+            hint="Check the key, or register the app with `outhaul apps create`.",
         )
 
     async def admit(self, bearer: str) -> App:
         """The app that has this SDK key, or that an API token is for which may send data.
 
         Raises:
-            Unauthenticated: none has, or the token is good no more.
+            Unauthenticated: none has, or it is disabled, or the token is good no more.
             Forbidden: the token lacks the scope, or is for no one app.
             Busy: the ledger could not be asked.
         """
@@ -109,11 +111,19 @@ class Apps:
             raise Forbidden("The token lacks the scope data:write.", hint="Use one that has it.")
         if token.app_id is None:
             raise Forbidden("The token is for all apps: whose data is it?", hint="Use one for the app.")
-        if token.app_id not in self._by_id:
+        if token.app_id not in self._by_id or self._is_old():
             await self._reload()
-        if token.app_id not in self._by_id:
+        app = self._by_id.get(token.app_id)
+        if app is None:
             raise Busy("The token's app cannot be looked up now.", hint="Send again later.")
-        return self._by_id[token.app_id]
+        if app.disabled_at is not None:
+            raise Unauthenticated(
+                "The token's app is disabled.", hint="Enable it with `outhaul apps enable`."
+            )
+        return app
+
+    def _is_old(self) -> bool:
+        return self._clock() - self._loaded_at >= _BELIEVED_S
 
     async def _reload(self) -> None:
         if self._loading is None:

@@ -17,6 +17,7 @@ TimeFormat = Literal["ms", "rfc3339"]
 PeriodBy = Literal["timestamp", "receivedAt"]
 Role = Literal["owner", "contributor", "reader"]
 Platform = Literal["android", "ios", "windows", "windowsPhone", "web"]
+TagType = Literal["string", "integer", "date", "boolean"]
 TaskState = Literal["queued", "started", "succeeded", "failed", "cancelled"]
 ENDED: tuple[TaskState, ...] = ("succeeded", "failed", "cancelled")
 Phase = Literal["waiting", "counting", "writing", "delivering", "proving"]
@@ -142,7 +143,8 @@ DOWNLOAD = "download:"
 class Pin(Struct, frozen=True, rename="camel"):
     """What an export reads and how it is made, chosen once when it starts: a Delta version per table, and the time.
 
-    The settings that shape the bytes are in it too, so that a task taken up after they changed stays the same.
+    The settings that shape the bytes are in it too, so that a task taken up after they changed stays the same. So are
+    the types declared for tags, by key, where the export shows them.
     """
 
     versions: dict[str, int]
@@ -151,6 +153,7 @@ class Pin(Struct, frozen=True, rename="camel"):
     time_format: TimeFormat
     session_idle_s: int = 10
     session_timeout_s: int = 180
+    tag_types: dict[str, TagType] = {}
 
 
 class FileEntry(Struct, frozen=True, rename="camel"):

@@ -6,6 +6,7 @@ Any process may open it at any time; every method is one transaction. Callers on
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,10 +16,10 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from outhaul import keys
 from outhaul.errors import Conflict, NotFound
 from outhaul.ledger.access import Access
-from outhaul.ledger.store import check_name, to_struct
-from outhaul.ledger.tables import apps, checkpoints, installations
+from outhaul.ledger.store import check_name, to_row, to_struct
+from outhaul.ledger.tables import apps, checkpoints, installations, tag_declarations
 from outhaul.ledger.tasks import Tasks
-from outhaul.wire import Platform  # noqa: TC001  msgspec resolves it at run time
+from outhaul.wire import Platform, TagType  # noqa: TC001  msgspec resolves them at run time
 
 _PREFIXES: dict[Platform, str] = {
     "android": "and",
@@ -28,6 +29,8 @@ _PREFIXES: dict[Platform, str] = {
     "web": "web",
 }
 PLATFORMS: tuple[Platform, ...] = tuple(_PREFIXES)
+DECLARATIONS = 1000
+"""Tags that an app may declare: an export of tags carries them all."""
 
 
 class Installation(Struct, frozen=True, rename="camel"):
@@ -38,7 +41,10 @@ class Installation(Struct, frozen=True, rename="camel"):
 
 
 class App(Struct, frozen=True, rename="camel"):
-    """An app whose devices send. The names are those of the old API's paths; `sdk_key` is in the app itself."""
+    """An app whose devices send, unless it is disabled. The names are those of the old API's paths.
+
+    `sdk_key` is in the app itself.
+    """
 
     app_id: str
     name: str
@@ -48,6 +54,15 @@ class App(Struct, frozen=True, rename="camel"):
     app_name: str
     sdk_key: str
     created_at: int
+    disabled_at: int | None = None
+
+
+class TagDeclaration(Struct, frozen=True, rename="camel"):
+    """Of which type an app's tag is meant to be."""
+
+    key: str
+    type: TagType
+    declared_at: int
 
 
 class Checkpoint(Struct, frozen=True, rename="camel"):
@@ -85,14 +100,15 @@ class Ledger(Tasks, Access):
 
     # Apps
 
-    def create_app(self, name: str, platform: Platform, now: int) -> App:
-        """Register an app.
+    def create_app(self, name: str, platform: Platform, now: int, collection: str | None = None) -> App:
+        """Register an app, in the collection of its own name unless another is given.
 
         Raises:
-            Invalid: the name has characters that do not belong in a path.
+            Invalid: a name has characters that do not belong in a path.
             Conflict: there is one of that name and platform.
         """
-        check_name(name)
+        for given in (name, collection or name):
+            check_name(given)
         with self._write() as connection:
             prefix = _PREFIXES[platform]
             count = connection.execute(
@@ -104,7 +120,7 @@ class Ledger(Tasks, Access):
                 name=name,
                 platform=platform,
                 resource_group="MobileEngagement",
-                app_collection=name,
+                app_collection=collection or name,
                 app_name=f"{name}-{platform}",
                 sdk_key=keys.new_secret()[:32],
                 created_at=now,
@@ -142,6 +158,66 @@ class Ledger(Tasks, Access):
             ids = " or ".join(sorted(app.app_id for app in found))
             raise Conflict(f"There are several apps {name[:80]!r}.", hint=f"Use the appId: {ids}.")
         return found[0]
+
+    def enable_app(self, app_id: str) -> App:
+        """Take what an app's devices send again; one that is enabled stays as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._set_disabled(app_id, None)
+
+    def disable_app(self, app_id: str, now: int) -> App:
+        """Take nothing from an app's devices; one that is disabled stays as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self._set_disabled(app_id, sa.func.coalesce(apps.c.disabled_at, now))
+
+    def _set_disabled(self, app_id: str, at: Any) -> App:
+        with self._write() as connection:
+            connection.execute(sa.update(apps).where(apps.c.app_id == app_id).values(disabled_at=at))
+        return self.app(app_id)
+
+    # Tags
+
+    def declare_tag(self, app_id: str, key: str, of_type: TagType, now: int) -> TagDeclaration:
+        """Say of which type a tag is, or that it is of another from now on.
+
+        Raises:
+            Conflict: the app has as many declared tags as it may have.
+        """
+        declared = TagDeclaration(key=key, type=of_type, declared_at=now)
+        values = {"app_id": app_id, **to_row(declared)}
+        others = sa.select(sa.func.count()).where(
+            tag_declarations.c.app_id == app_id, tag_declarations.c.key != key
+        )
+        with self._write() as connection:
+            if connection.execute(others).scalar_one() >= DECLARATIONS:
+                raise Conflict(
+                    f"The app has {DECLARATIONS} declared tags, which is as many as it may have.",
+                    hint="Remove declarations that are not needed.",
+                )
+            connection.execute(
+                sqlite_insert(tag_declarations)
+                .values(values)
+                .on_conflict_do_update(index_elements=["app_id", "key"], set_=values)
+            )
+        return declared
+
+    def remove_tag(self, app_id: str, key: str) -> TagDeclaration | None:
+        """Take a declaration back; what it was, or None if there was none. Values stay."""
+        one = sa.and_(tag_declarations.c.app_id == app_id, tag_declarations.c.key == key)
+        with self._write() as connection:
+            row = connection.execute(sa.select(tag_declarations).where(one)).mappings().first()
+            connection.execute(sa.delete(tag_declarations).where(one))
+        return to_struct(row, TagDeclaration) if row else None
+
+    def tags(self, app_id: str) -> list[TagDeclaration]:
+        """An app's declared tags, in order of their keys."""
+        mine = sa.select(tag_declarations).where(tag_declarations.c.app_id == app_id)
+        return [to_struct(row, TagDeclaration) for row in self._read(mine.order_by(tag_declarations.c.key))]
 
     # Landing
 

@@ -38,7 +38,17 @@ apps = Table(
     Column("app_name", String(80), nullable=False),
     Column("sdk_key", String(64), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
     UniqueConstraint("name", "platform", name="uq_apps_name_platform"),
+)
+
+tag_declarations = Table(
+    "tag_declarations",
+    metadata,
+    Column("app_id", String(16), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("type", String(16), nullable=False),
+    Column("declared_at", BigInteger, nullable=False),
 )
 
 credentials = Table(
