@@ -251,3 +251,35 @@ def test_whatever_a_crash_left_the_same_files_come_of_it(tmp_path, harm, compres
     for file in files:
         assert (tmp_path / "cut" / file.name).read_bytes() == (tmp_path / "whole" / file.name).read_bytes()
     assert begun > 0 or harm in {"no list", "an empty list"}
+
+
+def test_tags_have_the_types_that_were_declared_when_the_export_was_pinned(bench):
+    site = bench.site
+    values = {"age": "44", "plan": "it's", "userid": "ada"}
+    site.batch(
+        *(
+            {"kind": "tag", "deviceId": "d", "timestamp": T, "key": key, "value": values[key]}
+            for key in values
+        )
+    )
+    assert all("type" not in row for row in bench.rows(kind="tag", format="jsonl"))
+    site.ledger.declare_tag(site.app.app_id, "age", "integer", 1)
+    site.ledger.declare_tag(site.app.app_id, "never", "date", 1)
+    site.ledger.declare_tag("web000009", "plan", "boolean", 1)
+    task_id = bench.ask(kind="tag", format="jsonl")
+    bench.exporter.pin(task_id, 1)
+    site.ledger.declare_tag(site.app.app_id, "age", "string", 2)
+    site.ledger.declare_tag(site.app.app_id, "plan", "string", 2)
+    bench.carry_out(task_id)
+    rows = [json.loads(line) for line in (bench.out / f"Tag_{task_id}.jsonl").read_bytes().splitlines()]
+    assert [(row["key"], row["value"], row.get("type")) for row in rows] == [
+        ("age", "44", "integer"),
+        ("plan", "it's", None),
+        ("userid", "ada", None),
+    ]
+    declared = bench.rows(kind="tag", format="jsonl", columns=["key", "type"])
+    assert declared == [
+        {"key": "age", "type": "string"},
+        {"key": "plan", "type": "string"},
+        {"key": "userid"},
+    ]

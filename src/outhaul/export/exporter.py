@@ -108,6 +108,9 @@ class Exporter:
             time_format=task.request.time_format or self._config.time_format,
             session_idle_s=self._config.session_idle_s,
             session_timeout_s=self._config.session_timeout_s,
+            tag_types={one.key: one.type for one in self._ledger.tags(task.app_id)}
+            if task.request.kind == "tag"
+            else {},
         )
         self._ledger.start_task(task_id, attempt, pin, self._now())
 

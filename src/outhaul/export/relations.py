@@ -14,7 +14,7 @@ from outhaul.schema import AREA, INFO, TABLES, Kind
 from outhaul.sql import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from outhaul.wire import Pin
@@ -67,14 +67,14 @@ def relation(kind: Kind, sources: dict[str, str], where: str, pin: Pin) -> str:
         kind: what is exported.
         sources: a table expression for each of `SOURCES[kind]`.
         where: the condition on the leading column, as SQL.
-        pin: for when the tables were pinned, and the timeouts: sessions silent by then are over.
+        pin: for when the tables were pinned, the timeouts (sessions silent by then are over) and the types of tags.
     """
     scans = {name: f"(SELECT * FROM {expression} WHERE {where})" for name, expression in sources.items()}
     folds: dict[str, Callable[[], str]] = {
         "activity": lambda: _spans(kind, scans),
         "job": lambda: _spans(kind, scans),
         "session": lambda: _sessions(scans, pin),
-        "tag": lambda: _tags(scans),
+        "tag": lambda: _tags(scans, pin.tag_types),
         "device": lambda: _devices(scans),
         "token": lambda: _tokens(scans),
         "feedback": lambda: _feedback(scans),
@@ -135,10 +135,12 @@ def _current_tokens(scans: dict[str, str]) -> str:
     WHERE latest.valid)"""
 
 
-def _tags(scans: dict[str, str]) -> str:
+def _tags(scans: dict[str, str], types: Mapping[str, str]) -> str:
+    declared = ", ".join(f"({quoted(key)}, {quoted(of_type)})" for key, of_type in types.items())
     return f"""(
-    SELECT t.deviceId, u.userId AS "userId", t.key, t.value, NULL::VARCHAR AS type, t.lastModified
-    FROM {_current_tags(scans)} t LEFT JOIN {_users(scans)} u ON u.deviceId = t.deviceId)"""
+    SELECT t.deviceId, u.userId AS "userId", t.key, t.value, y.type, t.lastModified
+    FROM {_current_tags(scans)} t LEFT JOIN {_users(scans)} u ON u.deviceId = t.deviceId
+    LEFT JOIN (VALUES {declared or "(NULL::VARCHAR, NULL::VARCHAR)"}) y(key, type) ON y.key = t.key)"""
 
 
 def _devices(scans: dict[str, str]) -> str:
