@@ -28,10 +28,19 @@ def site(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("contract") / "data", **limits) as server:
         site = Site(server)
         done = site.export(format="csv")
+        phone = {
+            "kind": "tag",
+            "deviceId": "d",
+            "timestamp": 1_700_000_000_000,
+            "key": "userid",
+            "value": "d",
+        }
+        site.send([phone])
+        site.ledger.declare_tag(site.app.app_id, "plan", "string", 1)
         spare, _ = site.ledger.issue_token("spare", ["exports:read"], None, None, "operator", 1)
         site.known = {
             "exports": {"id": done["id"], "name": done["files"][0]["name"]},
-            "apps": {"app": "Shop"},
+            "apps": {"app": "Shop", "id": "d", "key": "plan"},
             "tokens": {"id": spare.token_id},
         }
         yield site

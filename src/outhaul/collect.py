@@ -11,6 +11,7 @@ the answer while an app is merely not registered yet.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -73,7 +74,7 @@ class Apps:
         self._bearers = Bearers(ledger, now)
         self._known: dict[str, App] = {}
         self._by_id: dict[str, App] = {}
-        self._loaded_at = -_RELOAD_S
+        self._loaded_at = -math.inf
         self._loading: asyncio.Task[None] | None = None
         self._trouble = False
 
@@ -121,6 +122,10 @@ class Apps:
                 "The token's app is disabled.", hint="Enable it with `outhaul apps enable`."
             )
         return app
+
+    def look_again(self) -> None:
+        """Believe nothing any more: apps have just changed."""
+        self._loaded_at = -math.inf
 
     def _is_old(self) -> bool:
         return self._clock() - self._loaded_at >= _BELIEVED_S

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from outhaul.records import Id, Key, TagValue
 from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
 from outhaul.wire import (
     Compression,
@@ -22,6 +23,7 @@ from outhaul.wire import (
     Phase,
     Platform,
     Scope,
+    TagType,
     TaskState,
     TimeFormat,
 )
@@ -30,6 +32,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Description = Annotated[str, Meta(max_length=1024)]
 MIN_FILE_BYTES = 1024 * 1024
 """The smallest `maxFileBytes` that is taken."""
+MAX_TAGGED = 10_000
+"""Devices or users that one request may tag."""
 
 
 class _Asked(
@@ -222,17 +226,118 @@ class KindList(_Answered, frozen=True):
     kinds: list[KindShown]
 
 
-class AppShown(_Answered, frozen=True):
+class NewApp(_Asked, frozen=True):
+    """An app to be registered, in the `collection` of its own name unless another is given."""
+
+    name: Name
+    platform: Platform
+    collection: Name | None = None
+
+
+class AppShown(_Answered, frozen=True, kw_only=True):
+    """An app; nothing is taken from its devices while it has a `disabledAt`."""
+
     app_id: str
     name: str
     platform: Platform
     app_collection: str
     app_name: str
     created_at: str
+    disabled_at: str | None = None
+
+
+class RegisteredApp(AppShown, frozen=True, kw_only=True):
+    """The same with the key that its devices send with."""
+
+    sdk_key: str
 
 
 class AppList(_Answered, frozen=True):
     apps: list[AppShown]
+
+
+# Devices
+
+
+class TagShown(_Answered, frozen=True):
+    """A tag of a device, and when it was set."""
+
+    value: str
+    last_modified: str
+
+
+class PushToken(_Answered, frozen=True):
+    """A push token that is valid."""
+
+    service: str
+    token: str
+    registered_at: str
+
+
+class DeviceShown(_Answered, frozen=True):
+    """A device as it is now; `info` and `area` hold what is known of it, by the names of the columns of exports."""
+
+    device_id: str
+    user_id: str | None
+    first_seen: str
+    last_seen: str
+    last_info: str | None
+    last_location: str | None
+    native_push_enabled: bool
+    info: dict[str, str | int]
+    area: dict[str, str]
+    tags: dict[str, TagShown]
+    tokens: list[PushToken]
+
+
+class DeviceList(_Answered, frozen=True):
+    """A page of devices, in order of their ids; `nextPageToken` is null on the last page."""
+
+    devices: list[DeviceShown]
+    next_page_token: str | None
+
+
+class UserShown(_Answered, frozen=True):
+    """The devices whose user this is now, the one seen last first."""
+
+    user_id: str
+    devices: list[DeviceShown]
+
+
+TagValues = dict[Key, TagValue | None]
+"""Values by key; null removes a tag."""
+
+
+class Tagging(_Asked, frozen=True):
+    """Tags to be set, by the ids of `devices` or of `users`, whose devices then all get them; null removes a tag."""
+
+    devices: Annotated[dict[Id, TagValues], Meta(max_length=MAX_TAGGED)] | None = None
+    users: Annotated[dict[Id, TagValues], Meta(max_length=MAX_TAGGED)] | None = None
+
+
+class Tagged(_Answered, frozen=True):
+    """How many `devices` got tags, and which ids are of no device or user."""
+
+    devices: int
+    unknown: list[str]
+
+
+class NewTag(_Asked, frozen=True):
+    """What type a tag is meant to be of."""
+
+    type: TagType
+
+
+class TagDeclared(_Answered, frozen=True):
+    key: str
+    type: TagType
+    declared_at: str
+
+
+class TagList(_Answered, frozen=True):
+    """The declared tags of an app, in order of their keys."""
+
+    tags: list[TagDeclared]
 
 
 # Who may

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from outhaul.api import audit, catalogue, checks, events, exports, files, problems, tokens
+from outhaul.api import audit, catalogue, checks, devices, events, exports, files, problems, tags, tokens
 from outhaul.api.openapi import document
 from outhaul.api.operations import JSON, PREFIX, Call, Door, Operation
 from outhaul.api.reading import read_body, read_object, read_query, read_shape
@@ -135,7 +135,7 @@ class _Endpoint:
 async def _read(operation: Operation, request: Request) -> Any:
     if operation.body is None:
         return None
-    body = await read_body(request)
+    body = await read_body(request, operation.body_limit)
     members = {} if operation.body_optional and not body.strip() else read_object(body)
     return members if operation.lenient else read_shape(members, operation.body)
 
@@ -188,6 +188,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *events.OPERATIONS,
     *files.OPERATIONS,
     *catalogue.OPERATIONS,
+    *devices.OPERATIONS,
+    *tags.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,
     Operation(

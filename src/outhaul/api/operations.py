@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from outhaul.api.access import Access, Caller
     from outhaul.config import Config
     from outhaul.container import Destinations
+    from outhaul.devices import Register
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
     from outhaul.tables import Tables
@@ -40,9 +41,10 @@ class Door(NamedTuple):
     """What handlers work with: the nouns, the clock, and what there is only so much of.
 
     `downloads` is the folder with the files that the server keeps. `mark` closes what the journal holds and gives the
-    position that an export has to wait for. `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's
-    server. `watchers` has a place for each stream of events, all of which end once `stopping` is set. Calls to the
-    ledger and the tables block: make them with `asyncio.to_thread`.
+    position that an export has to wait for. `apps_changed` has devices answered by what the ledger says from then on.
+    `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's server. `watchers` has a place for each
+    stream of events, all of which end once `stopping` is set. Calls to the ledger and the tables block: make them with
+    `asyncio.to_thread`.
     """
 
     access: Access
@@ -51,8 +53,10 @@ class Door(NamedTuple):
     config: Config
     destinations: Destinations
     tables: Tables
+    devices: Register
     downloads: Path
     mark: Callable[[], Awaitable[int]]
+    apps_changed: Callable[[], None]
     now: Callable[[], int]
     patient: Executor
     watchers: asyncio.Semaphore
@@ -102,7 +106,7 @@ class Operation(NamedTuple):
     (`problems.EVERYWHERE`). A `linked` operation lets in who has a signed `link` in the query, without a caller.
     """
 
-    method: Literal["GET", "HEAD", "POST", "PUT"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     path: str
     name: str
     summary: str
@@ -122,6 +126,8 @@ class Operation(NamedTuple):
     example: dict[str, Any] | None = None
     lenient: bool = False
     body_optional: bool = False
+    body_limit: int = 1024 * 1024
+    """Bytes of the body."""
     linked: bool = False
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Struct)
 
-BODY_LIMIT = 1024 * 1024
-"""Bytes of a request body."""
 PART_BYTES = 256 * 1024 * 1024
 """`maxFileBytes` of an export in parts that says neither that nor `dayPath`."""
 MAX_PART_BYTES = 1 << 40
@@ -31,31 +29,29 @@ _DRAIN_FACTOR = 8
 _TEXT_CODECS: tuple[Compression, ...] = ("none", "gzip", "zstd")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _ELEMENT = re.compile(r"\[.*?\]")
-_ERROR = re.compile(r"(?P<what>.*?)(?: - at `(?:\$\.?(?P<at>.*)|.*)`)?", re.DOTALL)
+_ERROR = re.compile(r"(?P<what>.*?)(?: - at `(?:key` in `)?(?:\$\.?(?P<at>.*)|.*)`)?", re.DOTALL)
 
 
 # Bodies and queries
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The body as sent.
 
     Raises:
-        TooLarge: it is longer than `BODY_LIMIT`.
+        TooLarge: it has more bytes than `limit`.
     """
     body = bytearray()
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size <= BODY_LIMIT:
+        if size <= limit:
             body += part
-        elif size > BODY_LIMIT * _DRAIN_FACTOR:
+        elif size > limit * _DRAIN_FACTOR:
             # Read on for a while: a client that is still sending would not see the answer.
             break
-    if size > BODY_LIMIT:
-        raise TooLarge(
-            f"The request body is larger than {BODY_LIMIT} bytes.", hint="Send less in one request."
-        )
+    if size > limit:
+        raise TooLarge(f"The request body is larger than {limit} bytes.", hint="Send less in one request.")
     return bytes(body)
 
 

@@ -22,6 +22,7 @@ from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
 from outhaul.collect import Apps, Collect
 from outhaul.container import Destinations
+from outhaul.devices import Devices, Register
 from outhaul.errors import Busy, Conflict
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
@@ -63,11 +64,15 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     installation = ledger.installation(now())
     journal = patiently(lambda: _journal(data, ledger, config), Conflict)
     _check_port(address)
-    collect = Collect(journal, Apps(ledger), config, now)
+    apps = Apps(ledger)
+    collect = Collect(journal, apps, config, now)
     keyring = Keyring.open(data, config.secret_key)
+    register = Register(Devices(Tables(data / "tables")), ledger, journal, now)
     door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
     stopping = asyncio.Event()
-    api = _api(data, ledger, keyring, config, journal.roll, stopping)
+    api = _api(
+        data, ledger, keyring, config, mark=journal.roll, register=register, apps=apps, stopping=stopping
+    )
     server = Server(
         _router(collect, api, door, config),
         address=address.host,
@@ -108,7 +113,15 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
 
 
 def _api(
-    data: Path, ledger: Ledger, keyring: Keyring, config: Config, mark: Mark, stopping: asyncio.Event
+    data: Path,
+    ledger: Ledger,
+    keyring: Keyring,
+    config: Config,
+    *,
+    mark: Mark,
+    register: Register,
+    apps: Apps,
+    stopping: asyncio.Event,
 ) -> Api:
     return Api(
         ApiDoor(
@@ -118,8 +131,10 @@ def _api(
             config=config,
             destinations=Destinations(config.destinations, downloads=data / "downloads"),
             tables=Tables(data / "tables"),
+            devices=register,
             downloads=data / "downloads",
             mark=mark,
+            apps_changed=apps.look_again,
             now=now,
             patient=ThreadPoolExecutor(_PATIENT, "patient"),
             watchers=asyncio.Semaphore(WATCHERS),
