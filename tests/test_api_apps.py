@@ -88,6 +88,25 @@ def test_devices_of_a_disabled_app_are_answered_as_if_it_were_not_registered(sit
     assert statuses(site, app) == taken
 
 
+def test_the_old_api_says_so_too(site):
+    make(site, "Old", collection="Both")
+    make(site, "Older", collection="Both")
+    site.http.post("/apps/Old:disable")
+    credential, secret = site.ledger.create_credential("old", "reader", 1)
+    where = site.ledger.installation()
+    form = {"grant_type": "client_credentials", "client_id": credential.client_id, "client_secret": secret}
+    form["resource"] = "https://management.core.windows.net/"
+    token = httpx2.post(f"{site.server.url}/{where.tenant_id}/oauth2/token", data=form).json()["access_token"]
+    listed = httpx2.get(
+        f"{site.server.url}/subscriptions/{where.subscription_id}/resourceGroups/MobileEngagement"
+        "/providers/Microsoft.MobileEngagement/appcollections/Both/apps",
+        params={"api-version": "2014-12-01"},
+        headers={"authorization": f"Bearer {token}"},
+    )
+    states = {one["name"]: one["properties"]["appState"] for one in listed.json()["value"]}
+    assert states == {"Old-android": "Disabled", "Older-android": "Enabled"}
+
+
 def test_an_app_is_made_by_who_is_for_all_and_disabled_by_who_may_know_of_it(site):
     make(site, "Theirs")
     with site.client(site.token(app_id=site.app.app_id)) as bound:

@@ -85,7 +85,11 @@ class Resources:
                 name=app.app_name,
                 type=f"{PROVIDER}/appcollections/apps",
                 location=_LOCATION,
-                properties={"backendId": app.app_id, "platform": app.platform, "appState": "Enabled"},
+                properties={
+                    "backendId": app.app_id,
+                    "platform": app.platform,
+                    "appState": "Enabled" if app.disabled_at is None else "Disabled",
+                },
             )
             for app in await self._collection(call.names)
         ]
