@@ -9,8 +9,11 @@ from pathlib import Path
 from outhaul.azme.door import Door
 from outhaul.config import Config
 from outhaul.container import Destinations
+from outhaul.devices import Devices, Register
+from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
+from outhaul.tables import Tables
 
 DATA = Path(os.environ["AZME_DATA"])
 config = Config(os.environ)
@@ -20,13 +23,27 @@ async def _mark():
     return 0
 
 
+def _now():
+    return time.time_ns() // 1_000_000
+
+
+_ledger = Ledger(DATA)
+# Another server may be on the same folder.
+_journal = Journal(
+    DATA / f"journal-{os.getpid()}",
+    first=0,
+    segment_bytes=config.segment_bytes,
+    max_pending_bytes=config.max_pending_bytes,
+    max_journal_bytes=config.max_journal_bytes,
+)
 _door = Door(
-    Ledger(DATA),
+    _ledger,
     Keyring.open(DATA, config.secret_key),
     config,
     Destinations(config.destinations),
     _mark,
-    lambda: time.time_ns() // 1_000_000,
+    Register(Devices(Tables(DATA / "tables")), _ledger, _journal, _now),
+    _now,
 )
 
 

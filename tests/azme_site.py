@@ -47,8 +47,16 @@ class Site:
         return f"{group}/providers/Microsoft.MobileEngagement/appcollections/{quote(self.collection)}/apps"
 
     @property
+    def devices(self) -> str:
+        return f"{self.apps}/{quote(self.app)}/devices"
+
+    @property
+    def users(self) -> str:
+        return f"{self.apps}/{quote(self.app)}/users"
+
+    @property
     def tasks(self) -> str:
-        return f"{self.apps}/{quote(self.app)}/devices/exportTasks"
+        return f"{self.devices}/exportTasks"
 
     def raw(self, token: str | None = None) -> httpx2.Client:
         """Plain HTTP, with a bearer token if one is given."""

@@ -27,6 +27,7 @@ from outhaul.azme.exports import CREATIONS
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.wire import Destination, ExportRequest, Task
+from test_azme_devices import CHECKS as OF_DEVICES
 from test_azme_exports import CHECKS as END_TO_END
 
 CHECKS = {}
@@ -254,6 +255,8 @@ def without_a_token_it_is_401(site, raw, ledger):
             "AuthenticationFailed",
         )
         fails(client.post(f"{site.tasks}/tags", params=API, json=site.export()), 401, "AuthenticationFailed")
+        fails(client.get(site.devices, params=API), 401, "AuthenticationFailed")
+        fails(client.post(f"{site.users}/tag", params=API, json={"tags": {}}), 401, "AuthenticationFailed")
 
 
 @check(9)
@@ -296,6 +299,8 @@ def the_api_version_is_required(site, raw, ledger):
         f"{site.provider}/supportedPlatforms",
         site.apps,
         site.tasks,
+        site.devices,
+        f"{site.users}/u",
     ):
         fails(raw.get(path), 400, "MissingApiVersionParameter")
         fails(raw.get(path, params={"api-version": "2013-01-01"}), 400, "InvalidApiVersionParameter")
@@ -304,7 +309,7 @@ def the_api_version_is_required(site, raw, ledger):
 
 @check(12)
 def paths_match_in_any_case(site, raw, ledger):
-    for path in (site.tasks, site.apps, f"{site.provider}/appCollections"):
+    for path in (site.tasks, site.devices, site.apps, f"{site.provider}/appCollections"):
         expected = raw.get(path, params=API)
         assert expected.status_code == 200
         spellings = [
@@ -348,7 +353,8 @@ def what_is_not_there_is_404(site, raw, ledger):
     fails(
         raw.get(replaced("Shop-android/devices", "Quiz.2-web/devices"), params=API), 404, "ResourceNotFound"
     )
-    fails(raw.get(replaced("exportTasks", "importantTasks"), params=API), 404, "InvalidResourceType")
+    fails(raw.get(replaced("devices/exportTasks", "gadgets"), params=API), 404, "InvalidResourceType")
+    fails(raw.get(f"{site.devices}/d/e", params=API), 404, "InvalidResourceType")
     fails(raw.post(f"{site.tasks}/everything", params=API, json=site.export()), 404, "InvalidResourceType")
     fails(raw.get("/", params=API), 404)
 
@@ -362,6 +368,10 @@ def other_methods_are_405(site, raw, ledger):
         ("POST", site.tasks, "GET"),
         ("PUT", f"{site.tasks}/tags", "GET, POST"),
         ("OPTIONS", site.tasks, "GET, POST, PUT, DELETE"),
+        ("DELETE", f"{site.devices}/d", "GET"),
+        ("PUT", site.devices, "GET"),
+        ("GET", f"{site.devices}/tag", "POST"),
+        ("GET", f"{site.users}/TAG", "POST"),
     ):
         response = raw.request(method, path, params=API)
         fails(response, 405, "MethodNotAllowed")
@@ -621,7 +631,15 @@ def a_list_has_limits(site, raw, ledger):
 
 @check(75)
 def every_list_is_under_value(site, raw, ledger):
-    for path in ("/subscriptions", "/tenants", f"{site.provider}/appCollections", site.apps, site.tasks):
+    lists = (
+        "/subscriptions",
+        "/tenants",
+        f"{site.provider}/appCollections",
+        site.apps,
+        site.tasks,
+        site.devices,
+    )
+    for path in lists:
         body = raw.get(path, params=API).json()
         assert isinstance(body["value"], list)
         assert set(body) <= {"value", "nextLink"}
@@ -685,7 +703,7 @@ def test_the_page_lists_what_there_is():
     documented = [
         int(number) for number in re.findall(r"^\| (\d+) \| (?:raw|npm|both) \|", page, re.MULTILINE)
     ]
-    assert documented == sorted({*CHECKS, *END_TO_END})
+    assert documented == sorted({*CHECKS, *END_TO_END, *OF_DEVICES})
     for segment in CREATIONS:
         assert f"`POST APP/devices/exportTasks/{segment}`" in page
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +16,15 @@ from hypothesis import strategies as st
 
 from azme_site import CONTAINER
 from outhaul.azme.door import Door
+from outhaul.azme.filters import read_filter
 from outhaul.config import Config
 from outhaul.container import Destinations
+from outhaul.devices import Devices, Register
 from outhaul.errors import Busy
+from outhaul.journal import Journal
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
+from outhaul.tables import Tables
 
 NOW = 1_800_000_000_000
 V = "api-version=2014-12-01"
@@ -61,8 +67,22 @@ class Inside:
             **overrides,
         }
         config = Config(parts["settings"])
+        journal = Journal(
+            data / "journal",
+            first=0,
+            segment_bytes=config.segment_bytes,
+            max_pending_bytes=config.max_pending_bytes,
+            max_journal_bytes=config.max_journal_bytes,
+        )
+        register = Register(Devices(Tables(data / "tables")), self.ledger, journal, lambda: self.now)
         self.door = Door(
-            self.ledger, self.keyring, config, parts["destinations"], parts["mark"], lambda: self.now
+            self.ledger,
+            self.keyring,
+            config,
+            parts["destinations"],
+            parts["mark"],
+            register,
+            lambda: self.now,
         )
 
     async def _mark(self):
@@ -409,4 +429,84 @@ def test_any_export_is_taken_or_refused(shared, segment, members, form):
     sent = content if isinstance(content, bytes) else content.encode()
     answer = shared.ask("POST", f"{shared.tasks()}/{segment}", body=sent, headers=headers)
     assert answer.status in {202, 400}
+    never_ours(answer)
+
+
+WORDS = st.sampled_from(
+    [
+        "deviceId",
+        "lastModified",
+        "gt",
+        "le",
+        "eq",
+        "and",
+        "or",
+        "(",
+        ")",
+        "'x'",
+        "''''",
+        "'",
+        "5",
+        "1447284263690L",
+        "9" * 30,
+        "-",
+        "\0",
+        "🧡",
+    ]
+)
+FILTER = st.lists(WORDS, max_size=8).map(" ".join) | st.text(max_size=30)
+SELECT = st.lists(st.sampled_from(["appInfo", "meta", "/", ",", "firstSeen", "x", " ", "é"]), max_size=6)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(FILTER, SELECT.map("".join), st.text(max_size=5), st.booleans())
+def test_any_list_of_devices_is_answered_or_refused(shared, text, select, top, only_filter):
+    options = {"$filter": text} if only_filter else {"$filter": text, "$select": select, "$top": top}
+    devices = shared.tasks().removesuffix("/exportTasks")
+    answer = shared.ask("GET", devices, f"{V}&{urlencode(options, quote_via=quote)}")
+    assert answer.status in {200, 400}
+    never_ours(answer)
+
+
+BOUND = st.integers(0, 3).map(str)
+COMPARISON = st.tuples(
+    st.sampled_from(["deviceId", "lastModified"]), st.sampled_from(["gt", "ge", "lt", "le"]), BOUND
+)
+
+
+@given(st.lists(COMPARISON, min_size=1, max_size=5), BOUND, BOUND, BOUND)
+def test_a_filter_means_what_its_comparisons_say_also_on_the_next_page(checks, device, time, last):
+    compare = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+    text = " and ".join(
+        f"{name} {op} '{bound}'" if name == "deviceId" else f"({name} {op} {bound}L)"
+        for name, op, bound in checks
+    )
+    expected = all(compare[op](device if name == "deviceId" else time, bound) for name, op, bound in checks)
+
+    def passes(within):
+        low, out = within.low
+        above = device > low if out else device >= low
+        return above and (within.before is None or device < within.before) and within.holds(int(time))
+
+    within = read_filter(text)
+    assert passes(within) == expected
+    assert not (within.never and expected)
+    if not within.never:
+        following = read_filter(within.after(last).text())
+        assert passes(following) == (expected and device > last)
+        assert following == within.after(last)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.text(max_size=3), st.dictionaries(st.text(max_size=3), VALUE, max_size=3) | VALUE, max_size=3
+    ),
+    VALUE,
+    st.sampled_from(["devices", "users"]),
+)
+def test_any_tags_are_taken_or_refused(shared, tags, delete, what):
+    path = shared.tasks().replace("devices/exportTasks", f"{what}/tag")
+    answer = shared.ask("POST", path, body={"tags": tags, "deleteOnNull": delete})
+    assert answer.status in {200, 400}
     never_ours(answer)

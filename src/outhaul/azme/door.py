@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from outhaul.api.audit import Audit
 from outhaul.azme.auth import Authenticator, authorize
 from outhaul.azme.call import Call
+from outhaul.azme.devices import Devices
 from outhaul.azme.exports import Exports
 from outhaul.azme.paging import API_VERSION
 from outhaul.azme.reply import Reply, error_reply, refusal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from outhaul.azme.exports import Destinations
     from outhaul.azme.request import Receive, Scope, Send
     from outhaul.config import Config
+    from outhaul.devices import Register
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Installation, Ledger
 
@@ -33,7 +35,9 @@ _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 _SUBSCRIPTION = "subscriptions/{subscription}"
 _APPS = f"{_SUBSCRIPTION}/resourceGroups/{{group}}/providers/{PROVIDER}/appcollections/{{collection}}/apps"
-_TASKS = f"{_APPS}/{{app}}/devices/exportTasks"
+_DEVICES = f"{_APPS}/{{app}}/devices"
+_USERS = f"{_APPS}/{{app}}/users"
+_TASKS = f"{_DEVICES}/exportTasks"
 
 
 class Route(NamedTuple):
@@ -61,8 +65,8 @@ class Route(NamedTuple):
 class Door:
     """A raw ASGI app.
 
-    `mark` closes what the journal holds and gives the position an export has to wait for; `now` is ms since
-    1970 UTC.
+    `mark` closes what the journal holds and gives the position an export has to wait for; `register` knows the
+    devices; `now` is ms since 1970 UTC.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Door:
         config: Config,
         destinations: Destinations,
         mark: Callable[[], Awaitable[int]],
+        register: Register,
         now: Callable[[], int],
     ) -> None:
         self._ledger = ledger
@@ -83,6 +88,7 @@ class Door:
         self._audit = Audit(ledger, now)
         resources = Resources(ledger)
         exports = Exports(resources, ledger, keyring, destinations, mark, now)
+        devices = Devices(resources, register)
         provider = f"{_SUBSCRIPTION}/providers/{PROVIDER}"
         self._routes = (
             Route("GET", "subscriptions", resources.subscriptions, any_version=True),
@@ -96,6 +102,11 @@ class Door:
             Route("GET", _TASKS, exports.list),
             Route("GET", f"{_TASKS}/{{task}}", exports.get),
             Route("POST", f"{_TASKS}/{{task}}", exports.create),
+            Route("GET", _DEVICES, devices.list),
+            Route("POST", f"{_DEVICES}/tag", devices.tag),
+            Route("GET", f"{_DEVICES}/{{device}}", devices.get),
+            Route("POST", f"{_USERS}/tag", devices.tag_by_user),
+            Route("GET", f"{_USERS}/{{user}}", devices.get_by_user),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,6 +160,8 @@ class Door:
         found = [
             (route, names) for route in self._routes if (names := route.match(request.segments)) is not None
         ]
+        # The first path that matches is meant: `devices/tag` is not a device.
+        found = [(route, names) for route, names in found if route.path == found[0][0].path]
         for route, names in found:
             if route.method == method:
                 _check_version(request, any_version=route.any_version)

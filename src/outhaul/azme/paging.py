@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 API_VERSION = "2014-12-01"
 DEFAULT_TOP = 20
 MAX_TOP = 40
+DEVICES_TOP = 100
 _MAX_SKIP = 2**31 - 1
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
@@ -45,19 +46,37 @@ def read_page(query: Mapping[str, str], orders: tuple[str, ...]) -> Page:
 
 
 def next_link(base: str, path: str, page: Page, **more: str) -> str:
-    """The page after this one, as an absolute URL that needs nothing added: clients send it as it is.
-
-    `$` and `'` are escaped: the npm client passes the link through a JavaScript string replacement, where
-    they have a meaning.
-    """
+    """The page after this one, as an absolute URL."""
     options = {
-        "api-version": API_VERSION,
         "$skip": str(page.skip + page.top),
         "$top": str(page.top),
         "$orderby": f"{page.order} {'desc' if page.descending else 'asc'}",
         **more,
     }
-    return f"{base}{path}?{urlencode(options, quote_via=quote)}"
+    return link(base, path, options)
+
+
+def link(base: str, path: str, options: Mapping[str, str]) -> str:
+    """A list with these options, as an absolute URL that needs nothing added: clients send it as it is.
+
+    `$` and `'` are escaped: the npm client passes the link through a JavaScript string replacement, where
+    they have a meaning.
+    """
+    query = urlencode({"api-version": API_VERSION, **options}, quote_via=quote)
+    return f"{base}{path}?{query}"
+
+
+def read_devices_top(query: Mapping[str, str]) -> int:
+    """How many devices a page is to hold. More than there can be is no error.
+
+    Raises:
+        Invalid: it is no whole number from 1 on.
+    """
+    text = query.get("$top", str(DEVICES_TOP))
+    digits = text.lstrip("0")
+    if not text.isascii() or not text.isdecimal() or not digits:
+        raise Invalid("$top is out of range.", hint="It takes a whole number from 1 on.")
+    return min(int(digits[: len(str(DEVICES_TOP)) + 1]), DEVICES_TOP)
 
 
 def _read_number(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -52,6 +52,40 @@ class ExportTaskResult(Struct, kw_only=True, omit_defaults=True, rename="camel")
 class ExportTaskListResult(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     value: list[ExportTaskResult]
     next_link: str | None = None
+
+
+class DeviceTagsParameters(Struct, kw_only=True, rename="camel"):
+    """Tags by device or user; what is in them is checked one by one, so that an error can name it."""
+
+    tags: dict[str, Any]
+    delete_on_null: bool = False
+
+
+class DeviceTagsResult(Struct, kw_only=True, rename="camel"):
+    invalid_ids: list[str]
+
+
+class DeviceQueryResult(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """A device as lists show it: without `info` and `location`, and only the properties that were asked for."""
+
+    device_id: str
+    meta: dict[str, int | bool] | None = None
+    app_info: dict[str, str] | None = None
+
+
+class DevicesQueryResult(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    value: list[DeviceQueryResult]
+    next_link: str | None = None
+
+
+class Device(Struct, kw_only=True, rename="camel"):
+    """A device on its own; what is not known of it is left out of the objects, which are always there."""
+
+    device_id: str
+    meta: dict[str, int | bool]
+    info: dict[str, str | int]
+    location: dict[str, str]
+    app_info: dict[str, str]
 
 
 class AppCollectionNameAvailability(Struct, kw_only=True, omit_defaults=True, rename="camel"):
