@@ -68,7 +68,7 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     collect = Collect(journal, apps, config, now)
     keyring = Keyring.open(data, config.secret_key)
     register = Register(Devices(Tables(data / "tables")), ledger, journal, now)
-    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, now)
+    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, register, now)
     stopping = asyncio.Event()
     api = _api(
         data, ledger, keyring, config, mark=journal.roll, register=register, apps=apps, stopping=stopping
