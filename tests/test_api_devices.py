@@ -14,7 +14,7 @@ from outhaul.api.devices import EXAMINED
 from running import Server
 
 NOW = time.time_ns() // 1_000_000
-ODD = ["a b", "a/b", "50%2F", "Ω🧡", "q?x=1&y#z", "x" * 255, 'quote"\\']
+ODD = ["a b", "a/b", "50%2F", "Ω🧡", "q?x=1&y#z", "two\nlines\n", "x" * 255, 'quote"\\']
 CROWD = 2 * EXAMINED + 300
 """So many devices that searching them takes several requests."""
 

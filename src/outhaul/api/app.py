@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class _Rest(PathConvertor):
+    """The rest of a path: as the library has it, but not ending at a line break, which ids may have."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("path", _Rest())
 
 
 class Api:
