@@ -21,10 +21,11 @@ import zstandard
 
 import api_site
 from answering import Answer, Site, problem
-from landing import T, every_kind
+from landing import FACTS, T, every_kind
 from outhaul import AsyncClient, Client, col, errors
-from outhaul.client import Retries, opening
+from outhaul.client import Collector, Retries, opening
 from outhaul.client.files import Downloaded
+from outhaul.rest import Tagged
 from outhaul.schema import EXPORTS
 from outhaul.wire import Manifest
 from running import Server
@@ -520,6 +521,55 @@ def test_everything_else_of_the_door(shop, client):
         client.exports.create("Shop", "event", period=YEAR, where=col("nmae") == "x")
 
 
+def test_devices(client):
+    client.tags.declare("Shop", "age", "integer")
+    assert client.devices.tag("Shop", {"d1": {"age": "44", "gone": None}, "nobody": {"age": "1"}}) == Tagged(
+        devices=1, unknown=["nobody"]
+    )
+    device = client.devices.get("Shop", "d1")
+    assert device.tags["age"].value == "44"
+    assert device.info["phoneModel"] == FACTS["phoneModel"]
+    assert client.devices.get("Shop", 'd,2 "ü\n').device_id == 'd,2 "ü\n'
+    client.devices.tag("Shop", {"d1": {"userid": "a/b?"}})
+    assert client.devices.tag_users("Shop", {"a/b?": {"plan": "pro"}}).devices == 1
+    [device] = client.devices.of_user("Shop", "a/b?")
+    assert device.tags["plan"].value == "pro"
+    for chosen in (
+        {"tag": "plan:pro"},
+        {"tag": "plan"},
+        {"user_id": "a/b?"},
+        {"tag": "age", "user_id": "a/b?"},
+    ):
+        assert list(client.devices.list("Shop", **chosen)) == [device]
+    assert len(list(client.devices.list("Shop"))) >= 2
+    with pytest.raises(errors.Invalid, match=r"devices\.d1\.age"):
+        client.devices.tag("Shop", {"d1": {"age": "old"}})
+    for missing in (client.devices.get, client.devices.of_user):
+        with pytest.raises(errors.NotFound):
+            missing("Shop", "nobody")
+    rows = client.exports.create("Shop", "tag", where=col("deviceId") == "d1").wait().iter_rows()
+    assert {row["key"]: row["type"] for row in rows} == {"age": "integer", "plan": None, "userid": None}
+    assert [tag.type for tag in client.tags.list("Shop")] == ["integer"]
+    declared = client.tags.get("Shop", "age")
+    assert client.tags.remove("Shop", "age") == declared
+    with pytest.raises(errors.NotFound):
+        client.tags.get("Shop", "age")
+    client.devices.tag("Shop", {"d1": {"age": None, "plan": None, "userid": "u1"}})
+
+
+def test_apps(shop, client):
+    made = client.apps.create("Made", "web", collection="All")
+    assert (made.app_collection, made.disabled_at) == ("All", None)
+    assert client.apps.disable("Made").disabled_at
+    with Collector(shop.server.url, made.sdk_key) as collector, pytest.raises(errors.Unauthenticated):
+        collector.send(every_kind("d"))
+    assert client.apps.enable("Made").disabled_at is None
+    with Collector(shop.server.url, made.sdk_key) as collector:
+        assert collector.send(every_kind("d"))
+    with pytest.raises(errors.Conflict):
+        client.apps.create("Made", "web")
+
+
 def test_tokens(shop, client):
     issued = client.tokens.create("narrow", ["exports:read"], app="Shop", expires_at="2100-01-01")
     assert issued.secret not in repr(issued)
@@ -547,6 +597,8 @@ def test_asynchronously_with_a_client_secret(shop):
             task = await client.exports.create("Shop", "event", period=YEAR, format="csv", compression="zstd")
             await task.wait(60)
             rows = [row async for row in task.iter_rows()]
+            devices = [device.device_id async for device in client.devices.list("Shop")]
+            assert (await client.devices.get("Shop", devices[0])).device_id == devices[0]
             return (await client.me()).actor, task.rows, len(rows), await task.to_polars()
 
     actor, count, rows, frame = asyncio.run(main())
@@ -580,6 +632,6 @@ def test_the_examples_of_the_docs_run(shop, tmp_path, monkeypatch, capsys):
         # There is no such bucket, nor such a server.
         if "s3://" not in example and "outhaul.example.com" not in example:
             exec(code, run)
-    assert len(examples) == 10
+    assert len(examples) == 11
     assert run["frame"].width == run["table"].num_columns == 4
     assert "succeeded" in capsys.readouterr().out

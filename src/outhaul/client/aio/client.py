@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from outhaul.client.aio.connection import Connection
+from outhaul.client.aio.devices import Devices, Tags
 from outhaul.client.aio.exports import Exports
 from outhaul.client.aio.others import Apps, Audit, Kinds, Tokens
 from outhaul.client.requests import Retries, find_access
@@ -46,6 +47,8 @@ class AsyncClient:
         self._connection = Connection(access, timeout_s, retries)
         self.exports = Exports(self._connection)
         self.apps = Apps(self._connection)
+        self.devices = Devices(self._connection)
+        self.tags = Tags(self._connection)
         self.kinds = Kinds(self._connection)
         self.tokens = Tokens(self._connection)
         self.audit = Audit(self._connection)

@@ -12,7 +12,9 @@ from outhaul.rest import (
     AuditList,
     IssuedToken,
     KindList,
+    NewApp,
     NewToken,
+    RegisteredApp,
     Rotation,
     Token,
     TokenList,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from outhaul.client.aio.connection import Connection
     from outhaul.rest import AuditEntry, KindShown
-    from outhaul.wire import Scope
+    from outhaul.wire import Platform, Scope
 
 
 class Apps:
@@ -38,6 +40,22 @@ class Apps:
     async def get(self, app: str) -> AppShown:
         """One app, by its name or its id."""
         return await self._connection.get(f"/apps/{quoted(app)}", AppShown)
+
+    async def create(self, name: str, platform: Platform, *, collection: str | None = None) -> RegisteredApp:
+        """Register an app, in the collection of its own name unless another is given; devices send with its `sdk_key`.
+
+        When the answer is lost (`Unreachable`), the app may be there: then another try is `Conflict`.
+        """
+        body = NewApp(name=name, platform=platform, collection=collection)
+        return await self._connection.tell("POST", "/apps", RegisteredApp, body=body, repeat=False)
+
+    async def disable(self, app: str) -> AppShown:
+        """Take nothing from its devices, which keep what they have; what is stored can be exported as before."""
+        return await self._connection.tell("POST", f"/apps/{quoted(app)}:disable", AppShown, repeat=True)
+
+    async def enable(self, app: str) -> AppShown:
+        """Take what its devices send again."""
+        return await self._connection.tell("POST", f"/apps/{quoted(app)}:enable", AppShown, repeat=True)
 
 
 class Kinds:
