@@ -69,7 +69,7 @@ def test_an_app_and_its_names(show, run):
     app = show("apps", "create", "shop", "--platform", "ios")
     assert set(app) == {
         *("subscriptionId", "tenantId", "resourceGroup", "appCollection", "appName"),
-        *("appId", "sdkKey", "name", "platform"),
+        *("appId", "sdkKey", "name", "platform", "disabledAt"),
     }
     assert (app["name"], app["platform"], app["appName"]) == ("shop", "ios", "shop-ios")
     assert show("apps", "create", "shop")["platform"] == "android"
@@ -79,6 +79,23 @@ def test_an_app_and_its_names(show, run):
     code, text, _ = run("apps", "list")
     assert code == 0
     assert all(entry[name] in text for entry in listed for name in ("appId", "appName", "sdkKey"))
+    assert show("apps", "create", "more", "--collection", "shop")["appCollection"] == "shop"
+
+
+def test_an_app_is_disabled_and_enabled(show, run):
+    app = show("apps", "create", "shop")
+    assert app["disabledAt"] is None
+    disabled = show("apps", "disable", app["appId"])
+    assert disabled["disabledAt"]
+    assert show("apps", "list")["apps"] == [disabled]
+    assert disabled["disabledAt"] in run("apps", "list")[1]
+    assert show("apps", "enable", "shop") == app
+    assert run("apps", "disable", "nonsense")[0] == 4
+    assert [entry["action"] for entry in show("audit")["entries"]] == [
+        "app.enable",
+        "app.disable",
+        "app.create",
+    ]
 
 
 def test_a_credential_shows_its_secret_once(show, run):

@@ -14,7 +14,7 @@ from outhaul.wire import Platform, Role
 if TYPE_CHECKING:
     from pathlib import Path
 
-_APP = ("appId", "name", "platform", "appCollection", "appName", "sdkKey")
+_APP = ("appId", "name", "platform", "appCollection", "appName", "sdkKey", "disabledAt")
 _CREDENTIAL = ("clientId", "name", "role", "createdAt")
 
 
@@ -30,16 +30,19 @@ def apps() -> None:
 @apps.command("create")
 @click.argument("name")
 @click.option("--platform", type=click.Choice(get_args(Platform)), default="android", show_default=True)
+@click.option(
+    "--collection", help="The app collection it is in, to the old API. Without: one of its own name."
+)
 @data_option
 @json_option
-def create_app(name: str, platform: Platform, data: Path, as_json: bool) -> None:
+def create_app(name: str, platform: Platform, collection: str | None, data: Path, as_json: bool) -> None:
     """Register an app and print its SDK key, and the names that clients of the old API address it by.
 
     Example:
       outhaul apps create shop --platform android --data ./data --json
     """
     with opened(data, create=True) as ledger:
-        app = ledger.create_app(name, platform, now())
+        app = ledger.create_app(name, platform, now(), collection)
         record(ledger, "app.create", app.app_id, app.app_id)
         shown = _described(ledger, app)
     (emit if as_json else fields)(shown)
@@ -59,7 +62,43 @@ def list_apps(data: Path, as_json: bool) -> None:
     if as_json:
         emit({"apps": found})
     else:
-        table(_APP, [[app[name] for name in _APP] for app in found])
+        table(_APP, [[app[name] or "" for name in _APP] for app in found])
+
+
+@apps.command("disable")
+@click.argument("name")
+@data_option
+@json_option
+def disable_app(name: str, data: Path, as_json: bool) -> None:
+    """Take nothing from the devices of an app, given by its name or appId; they keep what they have.
+
+    A server that runs notices within five seconds. What is stored can be exported as before.
+
+    Example:
+      outhaul apps disable shop --data ./data
+    """
+    with opened(data) as ledger:
+        app = ledger.disable_app(ledger.app(name).app_id, now())
+        record(ledger, "app.disable", app.app_id, app.app_id)
+        shown = _described(ledger, app)
+    (emit if as_json else fields)(shown)
+
+
+@apps.command("enable")
+@click.argument("name")
+@data_option
+@json_option
+def enable_app(name: str, data: Path, as_json: bool) -> None:
+    """Take what the devices of an app send again, given by its name or appId.
+
+    Example:
+      outhaul apps enable shop --data ./data
+    """
+    with opened(data) as ledger:
+        app = ledger.enable_app(ledger.app(name).app_id)
+        record(ledger, "app.enable", app.app_id, app.app_id)
+        shown = _described(ledger, app)
+    (emit if as_json else fields)(shown)
 
 
 @click.group(cls=Group)
@@ -140,4 +179,5 @@ def _described(ledger: Any, app: Any) -> dict[str, Any]:
         "sdkKey": app.sdk_key,
         "name": app.name,
         "platform": app.platform,
+        "disabledAt": instant(app.disabled_at),
     }

@@ -13,6 +13,7 @@ from outhaul.cli.apps import apps, credentials
 from outhaul.cli.collect import collect
 from outhaul.cli.completion import completion
 from outhaul.cli.config import config
+from outhaul.cli.devices import devices, tags
 from outhaul.cli.doctor import doctor
 from outhaul.cli.exits import ERROR, INTERRUPTED, USAGE, exit_code
 from outhaul.cli.export import export
@@ -44,7 +45,7 @@ def outhaul() -> None:
 
 for _command in (
     *(serve, apps, credentials, tokens, tables, rejects, audit),
-    *(export, collect, config, doctor, completion),
+    *(export, devices, tags, collect, config, doctor, completion),
 ):
     outhaul.add_command(_command)
 
