@@ -58,10 +58,9 @@ def seen(device):
 
 
 class Shop:
-    """An app: where its devices send, and how the clients name it. `fresh` is a device that only one test knows."""
+    """An app: where its devices send, and how the clients name it."""
 
-    def __init__(self, server, name, credential):
-        created = server.cli("apps", "create", name)
+    def __init__(self, server, credential, created):
         self._where = server.url, created["sdkKey"]
         self.site = Site(
             url=server.url,
@@ -81,6 +80,7 @@ class Shop:
             collector.send(list(sent))
 
     def fresh(self, **tags):
+        """A device that only one test knows."""
         device = uuid.uuid4().hex
         self.send(
             {"kind": "event", "deviceId": device, "name": "e", "timestamp": NOON},
@@ -123,30 +123,33 @@ class Shop:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, azurite):
     data = tmp_path_factory.mktemp("azme") / "data"
-    with Server(data, destinations=azurite.url.rsplit("/", 1)[0] + "/") as running:
-        yield running
+    return Server(data, destinations=azurite.url.rsplit("/", 1)[0] + "/")
 
 
 @pytest.fixture(scope="module")
-def credential(server):
-    return server.cli("credentials", "create", "reports", "--role", "contributor")
+def shops(node, server):
+    """Three apps by name, on a server that runs."""
+    names = ("Shop", "Club", "Crowd")
+    created = {name: server.cli("apps", "create", name) for name in names}
+    credential = server.cli("credentials", "create", "reports", "--role", "contributor")
+    with server:
+        made = {name: Shop(server, credential, created[name]) for name in names}
+        yield made
+        for one in made.values():
+            one.raw.close()
 
 
 @pytest.fixture(scope="module")
-def shop(node, server, credential):
+def shop(shops):
     """The app of `records`, which no check changes."""
-    made = Shop(server, "Shop", credential)
-    made.send(*records())
-    yield made
-    made.raw.close()
+    shops["Shop"].send(*records())
+    return shops["Shop"]
 
 
 @pytest.fixture(scope="module")
-def club(node, server, credential):
+def club(shops):
     """An app for what changes devices."""
-    made = Shop(server, "Club", credential)
-    yield made
-    made.raw.close()
+    return shops["Club"]
 
 
 def fails(response, status, *, mentions=""):
@@ -400,6 +403,9 @@ def a_user_is_found_and_tagged_by_the_userid(shop, club, azurite):
     assert post(club, "users", tags={user: {"tier": "2", "vip": None}}, deleteOnNull=True).status_code == 200
     assert club.tags(device) == {"userid": user, "tier": "2"}
     assert club.tags(later) == {"userid": user, "tier": "2"}
+    last = club.raw.get(f"{club.site.users}/{quote(user, safe='')}", params=API).json()
+    assert (last["deviceId"], last["meta"]["lastSeen"]) == (later, NOON + 24 * 3600_000)
+    assert club.device(device)["meta"]["lastSeen"] == NOON
     # Without the tag it is nobody's.
     post(club, "users", tags={user: {"userid": None}}, deleteOnNull=True)
     fails(club.raw.get(f"{club.site.users}/{quote(user, safe='')}", params=API), 404)
@@ -481,8 +487,8 @@ def test_what_is_set_now_wins_over_a_clock_that_is_ahead(club):
         ahead += 1000
 
 
-def test_few_matches_among_many_devices_come_in_bounded_steps(node, server, credential):
-    crowd = Shop(server, "Crowd", credential)
+def test_few_matches_among_many_devices_come_in_bounded_steps(shops):
+    crowd = shops["Crowd"]
     many = [f"c{n:05d}" for n in range(MANY)]
     crowd.send(*({"kind": "event", "deviceId": one, "name": "e", "timestamp": NOON} for one in many))
     crowd.send(tag(many[3], "rare", "1"), tag(many[-1], "rare", "2"))
@@ -490,7 +496,6 @@ def test_few_matches_among_many_devices_come_in_bounded_steps(node, server, cred
     assert [ids(page) for page in pages] == [[many[3]], [many[-1]]]
     assert list(crowd.pages(filter=f"lastModified gt {NOON}L")) == [[], []]
     assert ids(crowd.all()) == many
-    crowd.raw.close()
 
 
 def test_more_tags_than_one_batch_holds_are_all_set(club):

@@ -15,6 +15,7 @@ import msgspec
 
 from outhaul.errors import Busy, TooLarge
 from outhaul.journal import Header
+from outhaul.protocols.dialects import ADMIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -98,7 +99,7 @@ class Register:
         """
         at = self._now()
         bodies = await asyncio.to_thread(lambda: list(_bodies(tags, known or {}, at, sender)))
-        header = Header(app_id=app_id, protocol="native", received_at=at)
+        header = Header(app_id=app_id, protocol=ADMIN, received_at=at)
         await asyncio.gather(*(self._journal.append(header, body) for body in bodies))
 
     async def _versions(self, app_id: str) -> dict[str, int]:

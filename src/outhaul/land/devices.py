@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outhaul.protocols.dialects import ADMIN
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -89,7 +91,7 @@ def remember_devices(db: DuckDBPyConnection, kinds: list[str]) -> None:
     """Update the latest facts of devices; make `present` (devices in this batch) and `facts` (what is known of them)."""
     db.execute(_REMEMBER_DEVICES)
     sightings = " UNION ALL ".join(
-        f"SELECT app, deviceId, {time} AS ts, seq FROM in_{kind} WHERE {time} IS NOT NULL"
+        f"SELECT app, deviceId, {time} AS ts, seq FROM in_{kind} WHERE {time} IS NOT NULL AND protocol <> '{ADMIN}'"
         for kind in kinds
         for time in (("startTime", "endTime") if kind in _SPANS else ("timestamp",))
     )

@@ -24,10 +24,14 @@ class Dialect(NamedTuple):
     parse: Callable[[Frame], Parsed]
 
 
+ADMIN = "admin"
+"""Native records about devices that did not come from them: nobody saw the devices then."""
+
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
         Dialect("native", native.skim, native.parse),
+        Dialect(ADMIN, native.skim, native.parse),
         Dialect("segment", segment.skim, segment.parse),
         Dialect("azme_web", azme_web.skim, azme_web.parse),
     )
