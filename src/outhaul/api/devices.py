@@ -170,10 +170,9 @@ async def _audit(call: Call, action: str, app: App) -> None:
 
 
 def _show(device: Device) -> DeviceShown:
-    user = device.tags.get("userid")
     return DeviceShown(
         device_id=device.device_id,
-        user_id=user.value if user else None,
+        user_id=device.user_id,
         first_seen=instants.show(device.first_seen),
         last_seen=instants.show(device.last_seen),
         last_info=_instant(device.last_info),

@@ -67,6 +67,12 @@ class Device(Struct, frozen=True, kw_only=True, rename="camel"):
     tags: dict[str, Tag]
     tokens: list[Token]
 
+    @property
+    def user_id(self) -> str | None:
+        """Whose device it is now, as its `userid` tag says."""
+        tag = self.tags.get("userid")
+        return tag.value if tag else None
+
 
 class Devices:
     """Devices of all apps, as the tables say at some version of theirs. Blocks; may be used by several threads."""
@@ -141,9 +147,8 @@ class Devices:
         found: dict[str, list[Device]] = {}
         known = self.get(app_id, versions, candidates)
         for device in sorted(known.values(), key=lambda device: (-device.last_seen, device.device_id)):
-            user_id = _user(device)
-            if user_id is not None:
-                found.setdefault(user_id, []).append(device)
+            if device.user_id is not None:
+                found.setdefault(device.user_id, []).append(device)
         return {user_id: found[user_id] for user_id in wanted if user_id in found}
 
     def _of(self, app_id: str, versions: dict[str, int], table: str) -> list[_File]:
@@ -174,11 +179,6 @@ class Devices:
             while len(self._footers) > _FILES:
                 self._footers.popitem(last=False)
         return file
-
-
-def _user(device: Device) -> str | None:
-    tag = device.tags.get("userid")
-    return tag.value if tag else None
 
 
 class _File:
