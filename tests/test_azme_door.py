@@ -21,7 +21,7 @@ from outhaul.config import Config
 from outhaul.container import Destinations
 from outhaul.devices import Devices, Register
 from outhaul.errors import Busy
-from outhaul.journal import Journal
+from outhaul.journal import Header, Journal
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.tables import Tables
@@ -67,14 +67,14 @@ class Inside:
             **overrides,
         }
         config = Config(parts["settings"])
-        journal = Journal(
+        self.journal = Journal(
             data / "journal",
             first=0,
             segment_bytes=config.segment_bytes,
             max_pending_bytes=config.max_pending_bytes,
             max_journal_bytes=config.max_journal_bytes,
         )
-        register = Register(Devices(Tables(data / "tables")), self.ledger, journal, lambda: self.now)
+        register = Register(Devices(Tables(data / "tables")), self.ledger, self.journal, lambda: self.now)
         self.door = Door(
             self.ledger,
             self.keyring,
@@ -283,6 +283,24 @@ def test_a_full_disk_is_a_reason_to_come_back(tmp_path):
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "ServiceUnavailable", "5")
     assert inside.ledger.tasks() == []
     inside.ledger.close()
+
+
+def test_devices_wait_for_what_came_before_but_not_for_ever(inside, monkeypatch):
+    monkeypatch.setattr("outhaul.devices.register._PATIENCE_S", 0.1)
+    devices = inside.tasks().removesuffix("/exportTasks")
+    assert inside.ask("GET", devices).json == {"value": []}
+    # Nothing lands here.
+    asyncio.run(inside.journal.append(Header(inside.app.app_id, "native", NOW), b"[]"))
+    for path in (devices, f"{devices}/d"):
+        answer = inside.ask("GET", path)
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "ServiceUnavailable", "5")
+
+
+def test_a_reader_may_not_tag(inside):
+    tag = inside.tasks().replace("exportTasks", "tag")
+    for what in (tag, tag.replace("devices/", "users/")):
+        for role, status in (("reader", 403), ("contributor", 200)):
+            assert inside.ask("POST", what, token=inside.token(role), body={"tags": {}}).status == status
 
 
 def test_a_failure_of_ours_is_answered_and_logged_without_secrets(tmp_path, caplog):

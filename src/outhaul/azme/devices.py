@@ -36,6 +36,7 @@ _PAGE = 1000
 _SENDER = "azme"
 
 Values = dict[str, str | None]
+Tags = dict[Key, TagValue | None]
 
 
 class Devices:
@@ -148,6 +149,8 @@ async def _read_tags(call: Call) -> dict[str, Values]:
 
 
 def _check_values(name: str, values: Any) -> None:
+    if _fits(values, Tags):
+        return
     if not isinstance(values, dict):
         raise Invalid(f"tags: {name[:80]!r} has no object.", hint="Give it an object of keys and values.")
     for key, value in values.items():

@@ -16,6 +16,7 @@ import msgspec
 from outhaul.errors import Busy, TooLarge
 from outhaul.journal import Header
 from outhaul.protocols.dialects import ADMIN
+from outhaul.records import FUTURE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -138,13 +139,14 @@ def _records(tags: Tags, known: dict[str, Device], at: int) -> Iterator[dict[str
     for device_id, values in tags.items():
         # No tag that a device has, or had, is later than it was seen.
         seen = known[device_id].last_seen if device_id in known else at
+        latest = min(max(at, seen), at + FUTURE)
         for key, value in values.items():
             count += 1
             yield {
                 "kind": "tag",
                 "id": f"{batch}-{count}",
                 "deviceId": device_id,
-                "timestamp": max(at, seen),
+                "timestamp": latest,
                 "key": key,
                 "value": value,
             }
