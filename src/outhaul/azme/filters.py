@@ -72,20 +72,17 @@ class Filter(Struct, frozen=True, kw_only=True):
             checks.append(f"lastModified le {self.until}L")
         return " and ".join(checks)
 
-    def narrowed(self, name: str, operator: str, value: str | int) -> Filter:
-        """With one more check."""
-        match name, operator, value:
-            case "deviceId", "gt" | "ge", str():
+    def narrowed(self, operator: str, value: str | int) -> Filter:
+        """With one more check: of ids by text, of times by a number."""
+        if isinstance(value, str):
+            if operator in {"gt", "ge"}:
                 return replace(self, low=max(self.low, (value, operator == "gt")))
-            case "deviceId", _, str():
-                highest = (value, operator == "le")
-                return replace(self, high=highest if self.high is None else min(self.high, highest))
-            case "lastModified", "gt" | "ge", int():
-                return replace(self, since=max(self.since, value + (operator == "gt")))
-            case "lastModified", _, int():
-                latest = value - (operator == "lt")
-                return replace(self, until=latest if self.until is None else min(self.until, latest))
-        raise _wrong(f"{name} is not compared with {value!r}")
+            highest = (value, operator == "le")
+            return replace(self, high=highest if self.high is None else min(self.high, highest))
+        if operator in {"gt", "ge"}:
+            return replace(self, since=max(self.since, value + (operator == "gt")))
+        latest = value - (operator == "lt")
+        return replace(self, until=latest if self.until is None else min(self.until, latest))
 
 
 def _quoted(text: str) -> str:
@@ -137,27 +134,29 @@ class _Tokens:
         self._place = place
         return False
 
-    def comparison(self) -> tuple[str, str, str | int]:
+    def comparison(self) -> tuple[str, str | int]:
+        """The operator, and what is compared with: text for `deviceId`, a number for `lastModified`."""
         name = self._take()
-        known = {"deviceid": "deviceId", "lastmodified": "lastModified"}.get(name.lower())
-        if known is None:
+        if name.lower() not in {"deviceid", "lastmodified"}:
             raise _wrong(f"{name[:40]!r} is not deviceId or lastModified")
         operator = self._take().lower()
         if operator not in _OPERATORS:
             raise _wrong(f"{operator[:40]!r} is not one of {', '.join(_OPERATORS)}")
-        return known, operator, self._value(known)
+        return operator, self._text_value() if name.lower() == "deviceid" else self._number()
 
     def conjunction(self) -> None:
         word = self._take()
         if word.lower() != "and":
             raise _wrong(f"{word[:40]!r} stands where only `and` can")
 
-    def _value(self, name: str) -> str | int:
+    def _text_value(self) -> str:
         value = self._take()
-        if name == "deviceId":
-            if not value.startswith("'"):
-                raise _wrong("deviceId is compared with text in single quotes")
-            return value[1:]
+        if not value.startswith("'"):
+            raise _wrong("deviceId is compared with text in single quotes")
+        return value[1:]
+
+    def _number(self) -> int:
+        value = self._take()
         digits = value.rstrip("Ll")
         if not digits.isdecimal():
             raise _wrong("lastModified is compared with a whole number of ms")
