@@ -1,4 +1,4 @@
-"""All benches, one after the other: `python -m bench`, or `python -m bench collect land export memory` for some."""
+"""All benches, one after the other: `python -m bench`, or `python -m bench export devices` for some."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ BENCHES = {
     "land": ["land.py", "compare"],
     "export": ["export.py", "compare"],
     "memory": ["export.py", "memory"],
+    "devices": ["devices.py"],
 }
 
 
