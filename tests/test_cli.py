@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from outhaul import cli, errors
+from commands import runner, shower
+from outhaul import errors
 from outhaul.cli.exits import EXITS, exit_code
 from running import Server
 
@@ -44,25 +45,13 @@ def run(data, capsys, monkeypatch):
     for name in ("PROFILE", "URL", "TOKEN"):
         monkeypatch.delenv(f"OUTHAUL_{name}", raising=False)
 
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(words)
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
+    return runner(capsys)
 
 
 @pytest.fixture
 def show(run):
     """Run a command that must succeed; what it prints as JSON."""
-
-    def call(*words: str) -> dict:
-        code, out, err = run(*words, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return call
+    return shower(run)
 
 
 def test_an_app_and_its_names(show, run):

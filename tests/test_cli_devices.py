@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
 
 from api_site import Site
+from commands import runner, shower
 from landing import FACTS
-from outhaul import cli
 from running import Server
 
 NOW = time.time_ns() // 1_000_000
@@ -35,25 +34,13 @@ def run(site, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUTHAUL_TOKEN", site.secret)
     monkeypatch.delenv("OUTHAUL_PROFILE", raising=False)
 
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(words)
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
+    return runner(capsys)
 
 
 @pytest.fixture
 def show(run):
     """Run a command that must succeed; what it prints as JSON."""
-
-    def call(*words: str) -> dict:
-        code, out, err = run(*words, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return call
+    return shower(run)
 
 
 def test_devices_are_listed_and_looked_at(run, show):

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import pytest
 
-from outhaul import cli, rest
+from commands import runner, shower
+from outhaul import rest
 from outhaul.client import Collector
 from outhaul.ledger.ledger import Ledger
 from outhaul.wire import Destination, ExportRequest, FileEntry, Task
@@ -84,26 +85,13 @@ def environment(site, tmp_path, monkeypatch):
 @pytest.fixture
 def run(environment, capsys):
     """Run a command: exit code, stdout, stderr."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(words)
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
+    return runner(capsys)
 
 
 @pytest.fixture
 def show(run):
     """Run a command that must succeed; what it prints as JSON."""
-
-    def call(*words: str) -> dict:
-        code, out, err = run(*words, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return call
+    return shower(run)
 
 
 def held(site: Site, **changes) -> str:
