@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import duckdb
-import msgspec
 import orjson
 import polars as pl
 from runs import child, peak_mib
@@ -57,7 +56,7 @@ def ours(data: Path, app_id: str, case: str, out: Path) -> None:
             id=task_id,
             app_id=app_id,
             request=request,
-            destination=keyring.seal(msgspec.json.encode(destination).decode()),
+            destination=keyring.seal(destination),
             state="queued",
             created_at=START,
             mark=0,

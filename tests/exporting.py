@@ -9,7 +9,6 @@ import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import polars as pl
 
 from asking import read
@@ -49,7 +48,7 @@ class Bench:
             id=str(uuid.uuid4()),
             app_id=self.site.app.app_id,
             request=ExportRequest(**request),
-            destination=self.keyring.seal(msgspec.json.encode(self.destination).decode()),
+            destination=self.keyring.seal(self.destination),
             destination_shown=describe(self.destination),
             state="queued",
             created_at=self.site.now,

@@ -483,8 +483,8 @@ def a_create_says_where_to_look(site, raw, ledger):
             assert "127.0.0.1:10000" not in response.text
         stored = ledger.task(created.json()["id"])
         assert "sig=" not in stored.destination
-        opened = Keyring.open(site.data, "").unseal(stored.destination)
-        assert msgspec.json.decode(opened, type=Destination).url == CONTAINER
+        opened = Keyring.open(site.data, "").unseal(stored.destination, Destination)
+        assert opened.url == CONTAINER
 
 
 @check(62)

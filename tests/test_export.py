@@ -13,7 +13,6 @@ import time
 import uuid
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from asking import App, folder_files, proven
@@ -154,7 +153,7 @@ class Steps:
             id=str(uuid.uuid4()),
             app_id=self.app.app_id,
             request=ExportRequest(kind="event", period=FEW, **how),
-            destination=self._keyring.seal(msgspec.json.encode(destination).decode()),
+            destination=self._keyring.seal(destination),
             destination_shown=describe(destination),
             state="queued",
             created_at=NOON,

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +21,8 @@ from outhaul.errors import Invalid, Unauthenticated
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 def new_secret() -> str:
@@ -135,19 +137,19 @@ class Keyring:
         """Another key of 32 bytes, always the same for a purpose; the key itself cannot be told from it."""
         return hmac.digest(self._key, purpose.encode(), "sha256")
 
-    def seal(self, secret: str) -> str:
-        """Encrypt for rest."""
-        return self._fernet.encrypt(secret.encode()).decode()
+    def seal(self, value: msgspec.Struct) -> str:
+        """Encrypt, for rest or for somebody who is to bring it back."""
+        return self._fernet.encrypt(msgspec.json.encode(value)).decode()
 
-    def unseal(self, sealed: str) -> str:
+    def unseal(self, sealed: str, shape: type[T]) -> T:
         """Decrypt what `seal` encrypted.
 
         Raises:
-            Invalid: another key sealed it.
+            Invalid: another key sealed it, or it is of another shape.
         """
         try:
-            return self._fernet.decrypt(sealed.encode()).decode()
-        except InvalidToken:
+            return msgspec.json.decode(self._fernet.decrypt(sealed.encode()), type=shape)
+        except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
             raise Invalid(
                 "A stored secret cannot be decrypted with this key.",
                 hint="Restore secret.key (or OUTHAUL_SECRET_KEY) as it was when the export was asked for.",

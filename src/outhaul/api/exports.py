@@ -60,7 +60,7 @@ async def create(call: Call) -> Response:
         id=str(uuid.uuid4()),
         app_id=app.app_id,
         request=request,
-        destination=_seal(door, destination),
+        destination=door.keyring.seal(destination),
         destination_shown=shown,
         description=spec.description,
         state="queued",
@@ -136,7 +136,7 @@ async def move(call: Call) -> Response:
     found = await find_task(call)
     where = await admit(call.door, new.destination)
     task = await asyncio.to_thread(
-        call.door.ledger.move_task, found.id, _seal(call.door, new.destination), where
+        call.door.ledger.move_task, found.id, call.door.keyring.seal(new.destination), where
     )
     await audit(call, "export.move", task)
     return reply(await shown(call, task), 202)
@@ -234,10 +234,6 @@ def _read_key(call: Call) -> str | None:
 
 def _canonical(spec: ExportSpec) -> str:
     return msgspec.json.encode(spec, order="deterministic").decode()
-
-
-def _seal(door: Door, destination: Destination) -> str:
-    return door.keyring.seal(msgspec.json.encode(destination).decode())
 
 
 def _instant(name: str, text: str | None) -> int | None:

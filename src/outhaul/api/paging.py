@@ -21,7 +21,7 @@ DEFAULT_SIZE = 50
 
 def page_token(keyring: Keyring, end: msgspec.Struct) -> str:
     """A token that says where a page ended."""
-    return keyring.seal(msgspec.json.encode(end).decode())
+    return keyring.seal(end)
 
 
 def read_page_token(keyring: Keyring, token: str | None, shape: type[T]) -> T | None:
@@ -33,8 +33,8 @@ def read_page_token(keyring: Keyring, token: str | None, shape: type[T]) -> T | 
     if token is None:
         return None
     try:
-        return msgspec.json.decode(keyring.unseal(token), type=shape)
-    except (Invalid, msgspec.MsgspecError, UnicodeEncodeError):
+        return keyring.unseal(token, shape)
+    except Invalid:
         raise Invalid(
             "pageToken: it is not one that this list gave.", hint="Start again without a pageToken."
         ) from None

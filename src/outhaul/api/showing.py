@@ -176,7 +176,7 @@ def _link(call: Call, task: Task, name: str) -> str | None:
         return None
     until = min(now + call.door.config.download_link_s * 1000, task.expires_at)
     link = Link(task_id=task.id, name=name, actor=call.caller.actor, until=until)
-    sealed = call.door.keyring.seal(msgspec.json.encode(link).decode())
+    sealed = call.door.keyring.seal(link)
     return f"{call.base}/exports/{task.id}/files/{quote(name)}?link={sealed}"
 
 

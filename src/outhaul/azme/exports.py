@@ -6,8 +6,6 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, get_args
 
-import msgspec
-
 from outhaul.azme.bodies import read_shape
 from outhaul.azme.dates import DAY_MS, format_instant, read_day, read_instant
 from outhaul.azme.paging import API_VERSION, next_link, read_page
@@ -127,7 +125,7 @@ class Exports:
             id=str(uuid.uuid4()),
             app_id=app.app_id,
             request=request,
-            destination=self._keyring.seal(msgspec.json.encode(destination).decode()),
+            destination=self._keyring.seal(destination),
             destination_shown=describe(destination),
             description=body.description,
             state="queued",

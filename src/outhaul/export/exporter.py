@@ -346,7 +346,7 @@ class Exporter:
     def _destination(self, task: Task) -> Destination:
         if task.destination is None:
             raise Invalid("The export's destination is no longer kept.", hint="Set it again.")
-        return msgspec.json.decode(self._keyring.unseal(task.destination), type=Destination)
+        return self._keyring.unseal(task.destination, Destination)
 
     def _container(self, task: Task) -> Container:
         return self._destinations.open(
