@@ -1,4 +1,4 @@
-"""Dates as the old API writes and reads them (RFC 3339), to and from ms since 1970 UTC."""
+"""Dates as the old API reads them, which is more than RFC 3339, as ms since 1970 UTC."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-
-
-def format_instant(instant: int) -> str:
-    """RFC 3339 in UTC with milliseconds, as `2016-05-01T00:00:00.123Z`."""
-    return (_EPOCH + timedelta(milliseconds=instant)).strftime(
-        "%Y-%m-%dT%H:%M:%S."
-    ) + f"{instant % 1000:03d}Z"
 
 
 def read_instant(name: str, text: str) -> int:

@@ -6,8 +6,9 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, get_args
 
+from outhaul import instants
 from outhaul.azme.bodies import read_shape
-from outhaul.azme.dates import DAY_MS, format_instant, read_day, read_instant
+from outhaul.azme.dates import DAY_MS, read_day, read_instant
 from outhaul.azme.paging import API_VERSION, next_link, read_page
 from outhaul.azme.reply import Reply, json_reply
 from outhaul.azme.resources import app_path
@@ -234,8 +235,8 @@ def _result(task: Task) -> ExportTaskResult:
         id=task.id,
         description=task.description,
         state=_STATES.get(task.state, task.state.capitalize()),
-        date_created=format_instant(task.created_at),
-        date_completed=None if task.completed_at is None else format_instant(task.completed_at),
+        date_created=instants.show(task.created_at),
+        date_completed=None if task.completed_at is None else instants.show(task.completed_at),
         export_type=EXPORT_TYPES[task.request.kind],
         error_details="The export was cancelled." if task.state == "cancelled" else task.error,
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from outhaul import keys
+from outhaul import instants, keys
 from outhaul.azme.bodies import read_form
-from outhaul.azme.dates import format_instant
 from outhaul.azme.reply import Reply, json_reply
 from outhaul.azme.shapes import TokenError, TokenResponse
 from outhaul.errors import Invalid
@@ -92,7 +91,7 @@ class Tokens:
         error = TokenError(
             error=refused.error,
             error_description=refused.description,
-            timestamp=format_instant(self._now()),
+            timestamp=instants.show(self._now()),
             trace_id=request.id,
             correlation_id=request.headers.get("client-request-id", "")[:64] or request.id,
         )
