@@ -17,9 +17,8 @@ import duckdb
 from runs import peak_mib
 
 from data import START
-from outhaul.devices import Devices
 from outhaul.schema import TABLES
-from outhaul.tables import NewFile, Tables, parquet
+from outhaul.tables import Devices, NewFile, Tables, parquet
 
 FILE_ROWS = 2_000_000
 SMALL_FILES = 30

@@ -9,11 +9,11 @@ from pathlib import Path
 from outhaul.azme.door import Door
 from outhaul.config import Config
 from outhaul.container import Destinations
-from outhaul.devices import Devices, Register
+from outhaul.devices import Register
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
-from outhaul.tables import Tables
+from outhaul.tables import Devices, Tables
 
 DATA = Path(os.environ["AZME_DATA"])
 config = Config(os.environ)

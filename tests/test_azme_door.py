@@ -19,12 +19,12 @@ from outhaul.azme.door import Door
 from outhaul.azme.filters import read_filter
 from outhaul.config import Config
 from outhaul.container import Destinations
-from outhaul.devices import Devices, Register
+from outhaul.devices import Register
 from outhaul.errors import Busy
 from outhaul.journal import Header, Journal
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
-from outhaul.tables import Tables
+from outhaul.tables import Devices, Tables
 
 NOW = 1_800_000_000_000
 V = "api-version=2014-12-01"

@@ -9,10 +9,9 @@ import pytest
 
 from exporting import Bench
 from landing import FACTS, Site, T
-from outhaul.devices import Devices
 from outhaul.errors import TooLarge
 from outhaul.schema import AREA, INFO
-from outhaul.tables import Tables
+from outhaul.tables import Devices, Tables
 
 
 def told(rng, device):
@@ -144,7 +143,7 @@ def test_several_users_at_once(site, reader, versions):
 
 
 def test_a_user_of_too_many_devices_is_refused(site, reader, versions, monkeypatch):
-    monkeypatch.setattr("outhaul.devices.reader.USER_DEVICES", 3)
+    monkeypatch.setattr("outhaul.tables.devices.USER_DEVICES", 3)
     with pytest.raises(TooLarge):
         reader.of_user(site.app.app_id, versions, "1")
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from outhaul.api.operations import Call
-    from outhaul.devices import Device
     from outhaul.ledger.ledger import App
+    from outhaul.tables import Device
 
 EXAMINED = 1000
 """Devices that one request looks at in search of a tag."""

@@ -22,7 +22,7 @@ from outhaul.errors import Invalid, NotFound, TooLarge
 from outhaul.records import Key, TagValue
 
 if TYPE_CHECKING:
-    from outhaul import devices
+    from outhaul import devices, tables
     from outhaul.azme.call import Call
     from outhaul.azme.filters import Filter
     from outhaul.azme.resources import Resources
@@ -174,7 +174,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def _shown(device: devices.Device) -> Device:
+def _shown(device: tables.Device) -> Device:
     return Device(
         device_id=device.device_id,
         meta=meta_of(device),
@@ -184,7 +184,7 @@ def _shown(device: devices.Device) -> Device:
     )
 
 
-def _listed(device: devices.Device, within: Filter, selection: Selection) -> DeviceQueryResult | None:
+def _listed(device: tables.Device, within: Filter, selection: Selection) -> DeviceQueryResult | None:
     """The device with what was asked for, or None if it has nothing of it."""
     meta = selection.of_meta(device, within)
     app_info = selection.of_app_info(device, within)

@@ -12,7 +12,7 @@ from outhaul.errors import Invalid
 from outhaul.records import KEY_PATTERN
 
 if TYPE_CHECKING:
-    from outhaul.devices import Device
+    from outhaul.tables import Device
 
 META = ("firstSeen", "lastSeen", "lastInfo", "lastLocation", "nativePushEnabled")
 

@@ -22,13 +22,13 @@ from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
 from outhaul.collect import Apps, Collect
 from outhaul.container import Destinations
-from outhaul.devices import Devices, Register
+from outhaul.devices import Register
 from outhaul.errors import Busy, Conflict
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.server.process import begin, explained, now, patiently
-from outhaul.tables import Tables
+from outhaul.tables import Devices, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

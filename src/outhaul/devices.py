@@ -21,9 +21,9 @@ from outhaul.records import FUTURE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from outhaul.devices.reader import Device, Devices
     from outhaul.journal import Journal
     from outhaul.ledger.ledger import Ledger
+    from outhaul.tables import Device, Devices
 
 _LOOK_S = 0.02
 _PATIENCE_S = 20.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from outhaul.tables import StoredFile, Tables
+    from outhaul.tables.delta import StoredFile, Tables
 
 USER_DEVICES = 10_000
 """Devices that one question about users looks at: a user that all devices share is none."""

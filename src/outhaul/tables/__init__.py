@@ -1,0 +1,10 @@
+"""Where landed records rest: one Delta Lake table per app and kind, and devices as these tables have them.
+
+Tables     files and versions of all tables
+Devices    devices and users, found by their ids without a scan
+"""
+
+from outhaul.tables.delta import NewFile, StoredFile, Tables, bounds, parquet
+from outhaul.tables.devices import Device, Devices, Tag, Token
+
+__all__ = ["Device", "Devices", "NewFile", "StoredFile", "Tables", "Tag", "Token", "bounds", "parquet"]
