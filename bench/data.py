@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from outhaul.ledger.ledger import Checkpoint, Ledger
+from outhaul.ledger.landing import Checkpoint
+from outhaul.ledger.ledger import Ledger
 from outhaul.tables import NewFile, Tables
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def test_an_attempt_that_is_over_leaves_the_next_one_alone(bench):
     waiting.join(10)
     assert raised, "it still waits, and holds up the app's exports"
     bench.exporter.fail(task_id, 1, raised[0])
-    site.ledger.start_task(task_id, 1, Pin({"event": 77}, 1, 1, "ms"), 1)
+    site.ledger.start_task(task_id, 1, lambda _: Pin({"event": 77}, 1, 1, "ms"), 1)
     task = site.ledger.task(task_id)
     assert (task.state, task.attempt, task.pin, task.failures) == ("queued", 2, None, [])
     site.batch(event("d1", "e2", T))

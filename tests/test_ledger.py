@@ -16,7 +16,8 @@ from outhaul import keys
 from outhaul.errors import Conflict, Invalid, NotFound
 from outhaul.ledger import tables
 from outhaul.ledger.access import AuditEntry
-from outhaul.ledger.ledger import Checkpoint, Ledger
+from outhaul.ledger.landing import Checkpoint
+from outhaul.ledger.ledger import Ledger
 from outhaul.ledger.tasks import Chosen, Cursor
 from outhaul.wire import ExportRequest, Failure, FileEntry, Period, Pin, Task
 

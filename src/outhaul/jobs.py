@@ -1,13 +1,13 @@
 """Durable execution: tasks are worked through step by step, and taken up where they stopped. The only dbos import.
 
-An attempt at a task is a workflow on one queue, partitioned by app so that no app can hold up the others. A finished
-step is never repeated; one that was under way when the process died is, which its room allows for.
+An attempt at a task is a workflow on the queue of its kind, partitioned by app so that no app can hold up the others. A
+finished step is never repeated; one that was under way when the process died is, which its room allows for.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, StepOptions
 
@@ -22,29 +22,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_QUEUE = "exports"
 _EXECUTOR = "outhaul"
 _RETRY_S = 1.0
 _BACKOFF = 3.0
 _POLL_S = 0.1
 
 
-class Jobs:
-    """Runs tasks on threads of this process; one per data folder.
+class Work(NamedTuple):
+    """A kind of task: what it consists of, and how much of it is done at the same time, in all and for one app.
 
-    Args:
-        steps: what a task consists of, each a function of the task's id and the attempt's number, by name and in order.
-        fail: called instead of the steps that are left when one raises, with the error as well.
+    `steps` are functions of the task's id and the attempt's number, by name and in order. `fail` is called instead of
+    the steps that are left when one raises, with the error as well.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: Config,
-        steps: dict[str, Callable[[str, int], None]],
-        fail: Callable[[str, int, Exception], None],
-    ) -> None:
-        self._config = config
+    steps: dict[str, Callable[[str, int], None]]
+    fail: Callable[[str, int, Exception], None]
+    at_once: int
+    per_app: int
+
+
+class Jobs:
+    """Runs tasks of several kinds, by the names of their queues, on threads of this process; one per data folder."""
+
+    def __init__(self, folder: Path, config: Config, kinds: dict[str, Work]) -> None:
+        self._kinds = kinds
         self._enqueued: set[tuple[str, int]] = set()
         settings: DBOSConfig = {
             "name": "outhaul",
@@ -64,42 +65,46 @@ class Jobs:
             "backoff_rate": _BACKOFF,
             "should_retry": _can_help,
         }
-
-        # No limit: a server killed a hundred times must still finish its exports.
-        @DBOS.workflow(name="export", max_recovery_attempts=None)
-        def run(task_id: str, attempt: int) -> None:
-            try:
-                for name, step in steps.items():
-                    DBOS.run_step({**options, "name": name}, step, task_id, attempt)
-            except Exception as error:
-                cause = _cause(error)
-                if not isinstance(cause, OuthaulError):
-                    log.exception("task %s failed", task_id, exc_info=cause)
-                # Until this is said the task, and the rest of its app's, would wait for ever.
-                again: StepOptions = {"name": "fail", "retries_allowed": True, "max_attempts": 100}
-                DBOS.run_step(again, fail, task_id, attempt, cause)
-
-        self._run = run
+        self._run = {queue: _workflow(queue, work, options) for queue, work in kinds.items()}
 
     def start(self) -> None:
         """Take up what was left, and begin to listen."""
         DBOS.launch()
-        DBOS.register_queue(
-            _QUEUE,
-            worker_concurrency=self._config.export_concurrency,
-            partition_concurrency=self._config.export_concurrency_per_app,
-            polling_interval_sec=_POLL_S,
-            on_conflict="always_update",
-        )
+        for queue, work in self._kinds.items():
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=work.at_once,
+                partition_concurrency=work.per_app,
+                polling_interval_sec=_POLL_S,
+                on_conflict="always_update",
+            )
 
-    def enqueue(self, task: Due) -> None:
+    def enqueue(self, queue: str, task: Due) -> None:
         """Have an attempt at a task made; asking twice is the same as asking once."""
         known = (task.id, task.attempt)
         if known in self._enqueued:
             return
         with SetWorkflowID(f"{task.id}.{task.attempt}"), SetEnqueueOptions(queue_partition_key=task.app_id):
-            DBOS.enqueue_workflow(_QUEUE, self._run, task.id, task.attempt)
+            DBOS.enqueue_workflow(queue, self._run[queue], task.id, task.attempt)
         self._enqueued.add(known)
+
+
+def _workflow(queue: str, work: Work, options: StepOptions) -> Callable[[str, int], None]:
+    # No limit: a server killed a hundred times must still finish its tasks.
+    @DBOS.workflow(name=queue.removesuffix("s"), max_recovery_attempts=None)
+    def run(task_id: str, attempt: int) -> None:
+        try:
+            for name, step in work.steps.items():
+                DBOS.run_step({**options, "name": name}, step, task_id, attempt)
+        except Exception as error:
+            cause = _cause(error)
+            if not isinstance(cause, OuthaulError):
+                log.exception("task %s failed", task_id, exc_info=cause)
+            # Until this is said the task, and the rest of its app's, would wait for ever.
+            again: StepOptions = {"name": "fail", "retries_allowed": True, "max_attempts": 100}
+            DBOS.run_step(again, work.fail, task_id, attempt, cause)
+
+    return run
 
 
 def _can_help(error: BaseException) -> bool:

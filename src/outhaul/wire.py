@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from outhaul.records import Id  # noqa: TC001  msgspec resolves it at run time
 from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -26,6 +27,7 @@ Scope = Literal[
     "exports:write",
     "data:read",
     "data:write",
+    "data:erase",
     "apps:read",
     "apps:write",
     "tokens:read",
@@ -37,7 +39,15 @@ READS: tuple[Scope, ...] = ("exports:read", "data:read", "apps:read", "tokens:re
 ROLE_SCOPES: dict[Role, tuple[Scope, ...]] = {
     "reader": READS,
     "contributor": (*READS, "exports:write", "data:write"),
-    "owner": (*READS, "exports:write", "data:write", "apps:write", "tokens:write", "audit:read"),
+    "owner": (
+        *READS,
+        "exports:write",
+        "data:write",
+        "data:erase",
+        "apps:write",
+        "tokens:write",
+        "audit:read",
+    ),
 }
 """What each role may do, as scopes of tokens."""
 
@@ -92,11 +102,21 @@ Mask = Literal["drop", "hash"] | Truncate
 """`drop` leaves the column out, `hash` replaces a text by its HMAC-SHA256 under the app's key, in lower-case hex."""
 
 
+class Subject(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", forbid_unknown_fields=True
+):
+    """Whose records are meant: exactly one of a user and a device. `outhaul.subjects` says which records these are."""
+
+    user_id: Id | None = None
+    device_id: Id | None = None
+
+
 class ExportRequest(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What to export, and how it is written down.
 
     `columns` of None are those that every export of the kind has. `max_file_bytes` of None is one file. `day_path`
     puts the files of each UTC day of event time into a folder `day=YYYY-MM-DD`. `time_format` of None is the server's.
+    `of` goes with kind `history`, and with no other.
     """
 
     kind: Kind
@@ -110,6 +130,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     max_file_bytes: int | None = None
     day_path: bool = False
     time_format: TimeFormat | None = None
+    of: Subject | None = None
 
 
 class Destination(
@@ -144,7 +165,7 @@ class Pin(Struct, frozen=True, rename="camel"):
     """What an export reads and how it is made, chosen once when it starts: a Delta version per table, and the time.
 
     The settings that shape the bytes are in it too, so that a task taken up after they changed stays the same. So are
-    the types declared for tags, by key, where the export shows them.
+    the types declared for tags, by key, where the export shows them, and the devices of the user that an export is of.
     """
 
     versions: dict[str, int]
@@ -154,6 +175,7 @@ class Pin(Struct, frozen=True, rename="camel"):
     session_idle_s: int = 10
     session_timeout_s: int = 180
     tag_types: dict[str, TagType] = {}
+    devices: list[str] = []
 
 
 class FileEntry(Struct, frozen=True, rename="camel"):
@@ -265,3 +287,134 @@ class Orders(Struct, frozen=True):
     cancelling: bool
     destination: str | None
     destination_shown: str
+
+
+# Imports
+
+ImportFormat = Literal["auto", "jsonl", "json", "csv"]
+LineReason = Literal["malformed", "tag_invalid", "unknown_device", "unknown_user", "too_long"]
+"""Why a line of an import was not applied: a closed set, so that all of them can be counted."""
+PROBLEMS = 100
+"""Lines that an import explains; the others are counted."""
+
+
+class LineProblem(Struct, frozen=True, rename="camel"):
+    """A line that was not applied, and why. It is not quoted: what is forgotten of a person must not live on there."""
+
+    line: int
+    reason: LineReason
+    detail: str
+
+
+class Import(Struct, kw_only=True, rename="camel"):
+    """One file of tags to be read from somewhere and applied, once.
+
+    `source` is encrypted, and gone once the import has succeeded; `source_shown` is what of it may be seen. `version`
+    is what identifies the file's bytes where it lies, so that one taken up again reads the same. `lines_done` and what
+    follows are of what is applied durably: taken up again, reading goes on behind it. `rejected` counts lines by
+    reason, the first of which are in `problems`.
+    """
+
+    id: str
+    app_id: str
+    format: ImportFormat
+    source: str | None
+    source_shown: str
+    state: TaskState
+    created_at: int
+    created_by: str = ""
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
+    description: str | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    attempt: int = 1
+    cancelling: bool = False
+    error: str | None = None
+    failures: list[Failure] = []
+    version: str | None = None
+    bytes_total: int | None = None
+    bytes_done: int = 0
+    lines_done: int = 0
+    lines_applied: int = 0
+    tags_set: int = 0
+    rejected: dict[LineReason, int] = {}
+    problems: list[LineProblem] = []
+
+
+# Erasures
+
+ErasurePhase = Literal["waiting", "finding", "removing", "forgetting", "deleting", "done"]
+
+
+class TableErased(Struct, frozen=True, rename="camel"):
+    """What was removed from a stored table: rows and the files they were in, between two versions of it."""
+
+    table: str
+    rows: int
+    files: int
+    from_version: int
+    to_version: int
+
+
+class ExportTold(Struct, frozen=True, rename="camel"):
+    """An earlier export that holds records of whoever was erased, and where it went; `rows` of None is not known."""
+
+    id: str
+    kind: Kind
+    created_at: int
+    destination_shown: str
+    rows: int | None
+
+
+class Receipt(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an erasure did. It names nobody.
+
+    `removed_at` is when nobody could read the records any more, `deleted_at` when the last file that held them was
+    deleted: `files_deleted`, of `bytes_deleted` bytes. Until then `waiting_for` are exports that still read them.
+    `remembered` counts what landing knew, `journal_files` damaged pieces of the journal that could not be looked
+    into and were deleted whole, `downloads` exports whose kept files were deleted.
+    """
+
+    devices: int = 0
+    tables: list[TableErased] = []
+    remembered: int = 0
+    journal_files: int = 0
+    downloads: int = 0
+    exports: list[ExportTold] = []
+    waiting_for: list[str] = []
+    removed_at: int | None = None
+    files_deleted: int = 0
+    bytes_deleted: int = 0
+    deleted_at: int | None = None
+
+
+class Erasure(Struct, kw_only=True, rename="camel"):
+    """The removal of a user or a device, asked for once.
+
+    `subject` is encrypted and gone when it has succeeded; `subject_digest` stays, to find the receipt by. `mark` is the
+    journal position up to which records are removed: what is received after it is new.
+    """
+
+    id: str
+    app_id: str
+    of: Literal["user", "device"]
+    subject: str | None
+    subject_digest: str
+    state: TaskState
+    created_at: int
+    mark: int
+    created_by: str = ""
+    phase: ErasurePhase = "waiting"
+    started_at: int | None = None
+    completed_at: int | None = None
+    error: str | None = None
+    receipt: Receipt = Receipt()
+
+
+# Retention
+
+RetainedKind = Literal[
+    "activity", "event", "job", "error", "crash", "session", "feedback", "device", "reject"
+]
+"""What a number of days can be set for: `device` takes along tags, tokens and users of devices not seen for so long."""

@@ -15,7 +15,8 @@ import pytest
 from asking import App, folder_files, proven, read
 from outhaul.client import Collector
 from outhaul.land import state
-from outhaul.ledger.ledger import Checkpoint, Ledger
+from outhaul.ledger.landing import Checkpoint
+from outhaul.ledger.ledger import Ledger
 from outhaul.tables import NewFile, Tables
 from running import Server
 

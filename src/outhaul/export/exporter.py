@@ -98,21 +98,23 @@ class Exporter:
         task = self._task(task_id, attempt)
         if task is None:
             return
-        while (checkpoint := self._ledger.checkpoint()).position < task.mark:
+        while self._ledger.checkpoint().position < task.mark:
             self._heed(task_id, attempt)
             time.sleep(_POLL_S)
-        pin = Pin(
-            versions=checkpoint.versions.get(task.app_id, {}),
-            at=self._now(),
-            slice_rows=self._config.slice_rows,
-            time_format=task.request.time_format or self._config.time_format,
-            session_idle_s=self._config.session_idle_s,
-            session_timeout_s=self._config.session_timeout_s,
-            tag_types={one.key: one.type for one in self._ledger.tags(task.app_id)}
-            if task.request.kind == "tag"
-            else {},
-        )
-        self._ledger.start_task(task_id, attempt, pin, self._now())
+        tag_types = {one.key: one.type for one in self._ledger.tags(task.app_id)}
+
+        def choose(versions: dict[str, int]) -> Pin:
+            return Pin(
+                versions=versions,
+                at=self._now(),
+                slice_rows=self._config.slice_rows,
+                time_format=task.request.time_format or self._config.time_format,
+                session_idle_s=self._config.session_idle_s,
+                session_timeout_s=self._config.session_timeout_s,
+                tag_types=tag_types if task.request.kind == "tag" else {},
+            )
+
+        self._ledger.start_task(task_id, attempt, choose, self._now())
 
     def write(self, task_id: str, attempt: int) -> None:
         """Make the files on our disk, or the rest of them.

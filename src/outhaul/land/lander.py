@@ -23,7 +23,7 @@ from outhaul.land import devices, sessions, state
 from outhaul.land.batch import KINDS, Batch
 from outhaul.land.rows import ROWS
 from outhaul.land.seen import KEY, Seen
-from outhaul.ledger.ledger import Checkpoint
+from outhaul.ledger.landing import Checkpoint
 from outhaul.schema import DAY, TABLES
 from outhaul.sql import quoted
 from outhaul.tables import NewFile, Tables, bounds, parquet

@@ -16,10 +16,12 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from outhaul import keys
 from outhaul.errors import Conflict, NotFound
 from outhaul.ledger.access import Access
+from outhaul.ledger.erasures import Erasures
+from outhaul.ledger.imports import Imports
 from outhaul.ledger.store import check_name, to_row, to_struct
-from outhaul.ledger.tables import apps, checkpoints, installations, tag_declarations
+from outhaul.ledger.tables import app_collections, apps, installations, retention, tag_declarations
 from outhaul.ledger.tasks import Tasks
-from outhaul.wire import Platform, TagType  # noqa: TC001  msgspec resolves them at run time
+from outhaul.wire import Platform, RetainedKind, TagType  # noqa: TC001  msgspec resolves them at run time
 
 _PREFIXES: dict[Platform, str] = {
     "android": "and",
@@ -65,18 +67,15 @@ class TagDeclaration(Struct, frozen=True, rename="camel"):
     declared_at: int
 
 
-class Checkpoint(Struct, frozen=True, rename="camel"):
-    """How far landing got: the journal position to read next, and each table's version at that point.
+class Collection(Struct, frozen=True, rename="camel"):
+    """A collection of apps; while it is disabled all of its apps are."""
 
-    `versions` is keyed by app id, then table name.
-    """
-
-    position: int
-    versions: dict[str, dict[str, int]]
-    landed_at: int
+    name: str
+    created_at: int
+    disabled_at: int | None = None
 
 
-class Ledger(Tasks, Access):
+class Ledger(Tasks, Imports, Erasures, Access):
     """The ledger in a data folder, as SQLite.
 
     Raises:
@@ -125,6 +124,7 @@ class Ledger(Tasks, Access):
                 sdk_key=keys.new_secret()[:32],
                 created_at=now,
             )
+            _ensure_collection(connection, app.app_collection, now)
             try:
                 connection.execute(sa.insert(apps).values(msgspec.structs.asdict(app)))
             except sa.exc.IntegrityError:
@@ -136,7 +136,7 @@ class Ledger(Tasks, Access):
 
     def apps(self) -> list[App]:
         """All apps, in order of creation."""
-        rows = self._read(sa.select(apps).order_by(apps.c.created_at, apps.c.app_id))
+        rows = self._read(_apps().order_by(apps.c.created_at, apps.c.app_id))
         return [to_struct(row, App) for row in rows]
 
     def app(self, name: str) -> App:
@@ -146,7 +146,7 @@ class Ledger(Tasks, Access):
             NotFound: there is none.
             Conflict: the name is that of several apps, for different platforms.
         """
-        rows = self._read(sa.select(apps).where((apps.c.app_id == name) | (apps.c.name == name)))
+        rows = self._read(_apps().where((apps.c.app_id == name) | (apps.c.name == name)))
         found = [to_struct(row, App) for row in rows]
         if not found:
             raise NotFound(
@@ -179,6 +179,84 @@ class Ledger(Tasks, Access):
         with self._write() as connection:
             connection.execute(sa.update(apps).where(apps.c.app_id == app_id).values(disabled_at=at))
         return self.app(app_id)
+
+    # Collections
+
+    def create_collection(self, name: str, now: int) -> Collection:
+        """Make a collection that has no apps yet.
+
+        Raises:
+            Invalid: the name has characters that do not belong in a path.
+            Conflict: there is one of that name.
+        """
+        check_name(name)
+        with self._write() as connection:
+            if not _ensure_collection(connection, name, now):
+                raise Conflict(f"There is a collection {name!r} already.", hint="Choose another name.")
+        return Collection(name=name, created_at=now)
+
+    def collections(self) -> list[Collection]:
+        """All collections, by their names."""
+        rows = self._read(sa.select(app_collections).order_by(app_collections.c.name))
+        return [to_struct(row, Collection) for row in rows]
+
+    def collection(self, name: str) -> Collection:
+        """One collection.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        rows = self._read(sa.select(app_collections).where(app_collections.c.name == name))
+        if not rows:
+            raise NotFound(
+                f"There is no collection {name[:80]!r}.",
+                hint="`outhaul collections list` shows what exists.",
+                code="collection_not_found",
+            )
+        return to_struct(rows[0], Collection)
+
+    def disable_collection(self, name: str, now: int) -> Collection:
+        """Take nothing from the devices of all apps in a collection; one that is disabled stays as it is.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._set_collection_disabled(name, sa.func.coalesce(app_collections.c.disabled_at, now))
+
+    def enable_collection(self, name: str) -> Collection:
+        """Take from its apps' devices again, but for apps that are disabled themselves.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._set_collection_disabled(name, None)
+
+    def _set_collection_disabled(self, name: str, at: Any) -> Collection:
+        with self._write() as connection:
+            connection.execute(
+                sa.update(app_collections).where(app_collections.c.name == name).values(disabled_at=at)
+            )
+        return self.collection(name)
+
+    # Retention
+
+    def retention(self, app_id: str | None = None) -> dict[str, dict[RetainedKind, int]]:
+        """For how many days kinds of records are kept, by app id, of an app or of all; what is not in it is kept for ever."""
+        statement = sa.select(retention).order_by(retention.c.app_id, retention.c.kind)
+        if app_id is not None:
+            statement = statement.where(retention.c.app_id == app_id)
+        found: dict[str, dict[RetainedKind, int]] = {}
+        for row in self._read(statement):
+            found.setdefault(row["app_id"], {})[row["kind"]] = row["days"]
+        return found
+
+    def set_retention(self, app_id: str, days: dict[RetainedKind, int]) -> None:
+        """Set for how many days an app's records are kept, in place of what was set before."""
+        rows = [{"app_id": app_id, "kind": kind, "days": number} for kind, number in days.items()]
+        with self._write() as connection:
+            connection.execute(sa.delete(retention).where(retention.c.app_id == app_id))
+            if rows:
+                connection.execute(sa.insert(retention), rows)
 
     # Tags
 
@@ -219,18 +297,16 @@ class Ledger(Tasks, Access):
         mine = sa.select(tag_declarations).where(tag_declarations.c.app_id == app_id)
         return [to_struct(row, TagDeclaration) for row in self._read(mine.order_by(tag_declarations.c.key))]
 
-    # Landing
 
-    def checkpoint(self) -> Checkpoint:
-        """How far landing got; the very beginning, before anything landed."""
-        rows = self._read(sa.select(checkpoints))
-        return to_struct(rows[0], Checkpoint) if rows else Checkpoint(position=0, versions={}, landed_at=0)
+def _apps() -> sa.Select[Any]:
+    """Apps, disabled as well where their collection is."""
+    columns = [column for column in apps.c if column.name != "disabled_at"]
+    disabled = sa.func.coalesce(apps.c.disabled_at, app_collections.c.disabled_at).label("disabled_at")
+    joined = apps.outerjoin(app_collections, app_collections.c.name == apps.c.app_collection)
+    return sa.select(*columns, disabled).select_from(joined)
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        values = {"id": 1, **msgspec.structs.asdict(checkpoint)}
-        with self._write() as connection:
-            connection.execute(
-                sqlite_insert(checkpoints)
-                .values(values)
-                .on_conflict_do_update(index_elements=["id"], set_=values)
-            )
+
+def _ensure_collection(connection: sa.Connection, name: str, now: int) -> bool:
+    """Make a collection if there is none of that name; whether there was none."""
+    made = sqlite_insert(app_collections).values(name=name, created_at=now).on_conflict_do_nothing()
+    return connection.execute(made).rowcount == 1

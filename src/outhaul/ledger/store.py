@@ -76,7 +76,8 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     # The driver would begin transactions on its own, and later than we want them.
     connection.isolation_level = None
     # FULL: a task acknowledged with 202 must survive power loss, like everything acknowledged (P1).
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # secure_delete: what is forgotten must not stay behind in pages that are free.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -42,6 +42,22 @@ apps = Table(
     UniqueConstraint("name", "platform", name="uq_apps_name_platform"),
 )
 
+app_collections = Table(
+    "app_collections",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("app_id", String(16), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("days", Integer, nullable=False),
+)
+
 tag_declarations = Table(
     "tag_declarations",
     metadata,
@@ -94,6 +110,58 @@ tasks = Table(
     Column("parts_delivered", Integer, nullable=False, default=0),
     Index("uq_tasks_idempotency", "created_by", "idempotency_key", unique=True),
     Index("ix_tasks_created", "created_at", "id"),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(16), nullable=False, index=True),
+    Column("format", String(16), nullable=False),
+    Column("source", Text),
+    Column("source_shown", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(160), nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("idempotency_hash", String(64)),
+    Column("description", Text),
+    Column("started_at", BigInteger),
+    Column("completed_at", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    Column("cancelling", Boolean, nullable=False),
+    Column("error", Text),
+    Column("failures", JSON, nullable=False),
+    Column("version", Text),
+    Column("bytes_total", BigInteger),
+    Column("bytes_done", BigInteger, nullable=False),
+    Column("lines_done", BigInteger, nullable=False),
+    Column("lines_applied", BigInteger, nullable=False),
+    Column("tags_set", BigInteger, nullable=False),
+    Column("rejected", JSON, nullable=False),
+    Column("problems", JSON, nullable=False),
+    Index("uq_imports_idempotency", "created_by", "idempotency_key", unique=True),
+    Index("ix_imports_created", "created_at", "id"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(16), nullable=False, index=True),
+    Column("of", String(16), nullable=False),
+    Column("subject", Text),
+    Column("subject_digest", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+    Column("created_by", String(160), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("started_at", BigInteger),
+    Column("completed_at", BigInteger),
+    Column("error", Text),
+    Column("receipt", JSON, nullable=False),
+    Index("ix_erasures_created", "created_at", "id"),
 )
 
 tokens = Table(

@@ -9,11 +9,14 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from outhaul.errors import Conflict, NotFound
-from outhaul.ledger.store import Store, to_row, to_struct
+from outhaul.ledger.landing import Landing, read_checkpoint
+from outhaul.ledger.store import to_row, to_struct
 from outhaul.ledger.tables import tasks
 from outhaul.wire import ENDED, Due, Failure, FileEntry, Orders, Pin, Task, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from outhaul.schema import Kind
 
 
@@ -35,7 +38,15 @@ class Chosen(Struct, frozen=True, kw_only=True):
     until: int | None = None
 
 
-class Tasks(Store):
+class Pinned(Struct, frozen=True, rename="camel"):
+    """What an unfinished task reads."""
+
+    id: str
+    app_id: str
+    pin: Pin
+
+
+class Tasks(Landing):
     def create_task(self, task: Task) -> Task:
         """Record a task; asked again with the same idempotency key, the one that is there.
 
@@ -132,19 +143,34 @@ class Tasks(Store):
             raise _missing(task_id)
         return Orders(**rows[0])
 
-    def start_task(self, task_id: str, attempt: int, pin: Pin, now: int) -> None:
-        """Say that an attempt is under way, and what it reads unless that was said before; nothing if it is over."""
+    def start_task(
+        self, task_id: str, attempt: int, choose: Callable[[dict[str, int]], Pin], now: int
+    ) -> None:
+        """Say that an attempt is under way, and what it reads unless that was said before; nothing if it is over.
+
+        `choose` makes the pin from the versions that the app's tables have at this moment: nobody can publish others,
+        and delete the files of these, before it is known that they are read.
+        """
         with self._write() as connection:
             task = _find(connection, task_id)
             if task.attempt != attempt or task.state in ENDED:
                 return
+            pin = task.pin or choose(read_checkpoint(connection).versions.get(task.app_id, {}))
             values = {
                 "state": "started",
                 "phase": "counting",
-                "pin": msgspec.to_builtins(task.pin or pin),
+                "pin": msgspec.to_builtins(pin),
                 "started_at": task.started_at or now,
             }
             connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(values))
+
+    def pins(self, app_id: str | None = None) -> list[Pinned]:
+        """What unfinished tasks read, of an app or of all: the files of these versions must stay."""
+        columns = (tasks.c.id, tasks.c.app_id, tasks.c.pin)
+        statement = sa.select(*columns).where(tasks.c.state.not_in(ENDED), tasks.c.pin != sa.JSON.NULL)
+        if app_id is not None:
+            statement = statement.where(tasks.c.app_id == app_id)
+        return [to_struct(row, Pinned) for row in self._read(statement) if row["pin"] is not None]
 
     def update_task(self, task_id: str, **changes: Any) -> None:
         """Change fields of a task that has not ended; what has ended stays as it is."""

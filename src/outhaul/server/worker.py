@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from outhaul.container import Destinations
 from outhaul.errors import Conflict
 from outhaul.export.exporter import Exporter
-from outhaul.jobs import Jobs
+from outhaul.jobs import Jobs, Work
 from outhaul.keys import Keyring
 from outhaul.land.lander import Lander
 from outhaul.ledger.ledger import Ledger
@@ -59,7 +59,13 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
         Destinations(config.destinations, downloads=data / "downloads"),
         now,
     )
-    jobs = Jobs(data, config, {name: getattr(exporter, name) for name in exporter.steps}, exporter.fail)
+    exports = Work(
+        {name: getattr(exporter, name) for name in exporter.steps},
+        exporter.fail,
+        at_once=config.export_concurrency,
+        per_app=config.export_concurrency_per_app,
+    )
+    jobs = Jobs(data, config, {"exports": exports})
     exporter.clear_spill()
     # A daemon: when this thread fails the process must end, so that it is started again whole.
     landing = threading.Thread(
@@ -73,7 +79,7 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
             swept = time.monotonic()
             exporter.sweep()
         for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
-            jobs.enqueue(task)
+            jobs.enqueue("exports", task)
     landing.join()
     # Exports under way are taken up again by the next start; waiting for their threads could take hours.
     logging.shutdown()
