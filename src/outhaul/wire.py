@@ -157,6 +157,15 @@ class Destination(
         return "Destination(…)"
 
 
+class Source(
+    Destination, frozen=True, kw_only=True, omit_defaults=True, rename="camel", forbid_unknown_fields=True
+):
+    """Where one file is read from, with what it takes to read it: the members of a destination, with the file's URL."""
+
+    def __repr__(self) -> str:
+        return "Source(…)"
+
+
 DOWNLOAD = "download:"
 """The URL of the destination that is the server itself: files are kept there to be fetched."""
 
@@ -309,7 +318,8 @@ class LineProblem(Struct, frozen=True, rename="camel"):
 class Import(Struct, kw_only=True, rename="camel"):
     """One file of tags to be read from somewhere and applied, once.
 
-    `source` is encrypted, and gone once the import has succeeded; `source_shown` is what of it may be seen. `version`
+    `source` is encrypted, and gone once the import has succeeded; `source_shown` is what of it may be seen. `mark` is the
+    journal position whose records it goes by: devices received before it was asked for are known to it. `version`
     is what identifies the file's bytes where it lies, so that one taken up again reads the same. `lines_done` and what
     follows are of what is applied durably: taken up again, reading goes on behind it. `rejected` counts lines by
     reason, the first of which are in `problems`.
@@ -322,6 +332,7 @@ class Import(Struct, kw_only=True, rename="camel"):
     source_shown: str
     state: TaskState
     created_at: int
+    mark: int
     created_by: str = ""
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
@@ -392,7 +403,8 @@ class Receipt(Struct, frozen=True, kw_only=True, rename="camel"):
 class Erasure(Struct, kw_only=True, rename="camel"):
     """The removal of a user or a device, asked for once.
 
-    `subject` is encrypted and gone when it has succeeded; `subject_digest` stays, to find the receipt by. `mark` is the
+    `subject` is encrypted, as are the devices `found` to be theirs; both are gone when it has ended. `subject_digest`
+    stays, to find the receipt by. `mark` is the
     journal position up to which records are removed: what is received after it is new.
     """
 
@@ -409,6 +421,7 @@ class Erasure(Struct, kw_only=True, rename="camel"):
     started_at: int | None = None
     completed_at: int | None = None
     error: str | None = None
+    found: str | None = None
     receipt: Receipt = Receipt()
 
 

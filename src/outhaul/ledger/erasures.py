@@ -87,7 +87,8 @@ class Erasures(Store):
 
     def end_erasure(self, erasure_id: str, now: int, failure: Failure | None = None) -> None:
         """Say that an erasure succeeded, or how it failed; of whom it was is forgotten in either case."""
-        values: dict[str, Any] = {"state": "succeeded", "phase": "done", "completed_at": now, "subject": None}
+        values: dict[str, Any] = {"state": "succeeded", "phase": "done", "completed_at": now}
+        values |= {"subject": None, "found": None}
         if failure is not None:
             values |= {"state": "failed", "error": f"{failure.message} {failure.hint}".rstrip()}
             del values["phase"]

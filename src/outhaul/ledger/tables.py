@@ -122,6 +122,7 @@ imports = Table(
     Column("source_shown", Text, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("mark", BigInteger, nullable=False),
     Column("created_by", String(160), nullable=False),
     Column("idempotency_key", String(255)),
     Column("idempotency_hash", String(64)),
@@ -160,6 +161,7 @@ erasures = Table(
     Column("started_at", BigInteger),
     Column("completed_at", BigInteger),
     Column("error", Text),
+    Column("found", Text),
     Column("receipt", JSON, nullable=False),
     Index("ix_erasures_created", "created_at", "id"),
 )

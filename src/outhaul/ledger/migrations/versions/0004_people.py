@@ -38,6 +38,7 @@ def _create_imports() -> None:
         sa.Column("source_shown", sa.Text, nullable=False),
         sa.Column("state", sa.String(16), nullable=False, index=True),
         sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("mark", sa.BigInteger, nullable=False),
         sa.Column("created_by", sa.String(160), nullable=False),
         sa.Column("idempotency_key", sa.String(255)),
         sa.Column("idempotency_hash", sa.String(64)),
@@ -77,6 +78,7 @@ def _create_erasures() -> None:
         sa.Column("started_at", sa.BigInteger),
         sa.Column("completed_at", sa.BigInteger),
         sa.Column("error", sa.Text),
+        sa.Column("found", sa.Text),
         sa.Column("receipt", sa.JSON, nullable=False),
     )
     op.create_index("ix_erasures_created", "erasures", ["created_at", "id"])
