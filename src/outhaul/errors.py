@@ -16,6 +16,13 @@
         + DestinationDenied       the container refused the credentials
         + DestinationMissing      no such container or folder
         + DestinationUnreachable  it did not answer; the only one that a retry can help
+      x SourceError        the file of an import cannot be read
+        + SourceRefused           we may not read there: address not allowed by the operator
+        + SourceDenied            whoever keeps the file refused the credentials
+        + SourceMissing           no such file, container or bucket
+        + SourceUnreachable       it did not answer; the only one that a retry can help
+        + SourceChanged           it is no longer the file that was begun
+        + SourceUnreadable        it was read, but it is no file of tags
       x ExportMismatch     the rows written are not the rows planned: never delivered
       x Damaged            data at rest does not read back as it was written
       x Cancelled          somebody asked for it to be stopped
@@ -142,6 +149,48 @@ class DestinationUnreachable(DestinationError):
     """The container did not answer; the one case in which trying again can help."""
 
     code = "destination_unreachable"
+
+
+class SourceError(OuthaulError):
+    """The file of an import cannot be read."""
+
+    code = "source_failed"
+
+
+class SourceRefused(SourceError):
+    """The operator does not allow imports from this address."""
+
+    code = "source_refused"
+
+
+class SourceDenied(SourceError):
+    """Whoever keeps the file refused the credentials."""
+
+    code = "source_denied"
+
+
+class SourceMissing(SourceError):
+    """There is no such file, container or bucket."""
+
+    code = "source_missing"
+
+
+class SourceUnreachable(SourceError):
+    """Whoever keeps the file did not answer; the one case in which trying again can help."""
+
+    code = "source_unreachable"
+
+
+class SourceChanged(SourceError):
+    """It is no longer the file that was begun."""
+
+    code = "source_changed"
+
+
+class SourceUnreadable(SourceError):
+    """The file was read, but it is no file of tags in a format that is known."""
+
+    code = "source_unreadable"
 
 
 class ExportMismatch(OuthaulError):

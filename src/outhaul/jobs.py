@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, StepOptions
 
-from outhaul.errors import DestinationUnreachable, OuthaulError
+from outhaul.errors import DestinationUnreachable, OuthaulError, SourceUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def _workflow(queue: str, work: Work, options: StepOptions) -> Callable[[str, in
 
 
 def _can_help(error: BaseException) -> bool:
-    return isinstance(error, DestinationUnreachable)
+    return isinstance(error, DestinationUnreachable | SourceUnreachable)
 
 
 def _cause(error: Exception) -> Exception:

@@ -30,6 +30,7 @@ class Known(NamedTuple):
 PROBLEMS: dict[str, Known] = {
     "invalid": Known(400, "The request is wrong as written"),
     "destination_refused": Known(400, "The operator does not allow exports to this address"),
+    "source_refused": Known(400, "The operator does not allow imports from this address"),
     "unauthenticated": Known(401, "Who is asking is unknown"),
     "token_expired": Known(401, "The token has expired"),
     "token_revoked": Known(401, "The token was revoked"),
@@ -72,6 +73,7 @@ OF_CALLERS = (
 _STATUS_OF: dict[type[errors.OuthaulError], int] = {
     errors.Invalid: 400,
     errors.DestinationError: 400,
+    errors.SourceError: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,

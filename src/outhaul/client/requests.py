@@ -43,6 +43,13 @@ _BY_CODE: dict[str, type[OuthaulError]] = {
         errors.DestinationDenied,
         errors.DestinationMissing,
         errors.DestinationUnreachable,
+        errors.SourceError,
+        errors.SourceRefused,
+        errors.SourceDenied,
+        errors.SourceMissing,
+        errors.SourceUnreachable,
+        errors.SourceChanged,
+        errors.SourceUnreadable,
     )
 }
 """What a status alone does not tell."""

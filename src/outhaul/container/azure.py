@@ -47,6 +47,14 @@ _WORDS = Words(
 )
 
 
+_READING = replace(
+    _WORDS,
+    ask="Retry with a token that has Read permission for the file and outlives the import.",
+    misfit="Is it a file in a blob container?",
+    hints={**_WORDS.hints, "AuthorizationPermissionMismatch": "The token lacks Read permission. "},
+)
+
+
 @dataclass(frozen=True)
 class AzureStorage:
     """A container; the token is used as it is and shown to nobody."""
@@ -60,6 +68,7 @@ class AzureStorage:
 
     fixed = False
     words = _WORDS
+    reading = _READING
     max_parts = MAX_BLOCKS
 
     @property
@@ -86,7 +95,7 @@ class AzureStorage:
     def endless(self) -> bool:
         return False
 
-    def complaint(self, now: float) -> str:
+    def complaint(self, now: float, *, reading: bool = False) -> str:
         """Why the token cannot work, from what it says itself; empty if it may.
 
         The parameters are those of "Create a service SAS" and "Create an account SAS" in Azure Storage's REST
@@ -95,9 +104,9 @@ class AzureStorage:
         token = dict(self.token)
         if not token.get("sig"):
             return "is missing or has no signature (sig)"
-        if "sp" in token and not {"w", "c"} & set(token["sp"]):
-            return "does not allow writing (sp)"
-        if token.get("sr", "c") not in {"c", "d"}:
+        if "sp" in token and not ({"r"} if reading else {"w", "c"}) & set(token["sp"]):
+            return f"does not allow {'reading' if reading else 'writing'} (sp)"
+        if not reading and token.get("sr", "c") not in {"c", "d"}:
             return "is for a single blob (sr), not for the container"
         if "b" not in token.get("ss", "b") or "o" not in token.get("srt", "o"):
             return "is not for blobs (ss, srt)"

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
-from outhaul.address import FORMS, Address, is_plain, is_public, parse, resolve
+from outhaul.address import FORMS, Address, is_plain, parse, resolve
 from outhaul.container import azure, gcs, s3
+from outhaul.container.allowed import Allowed, how_to_allow
 from outhaul.container.folder import Folder, folder_failures
 from outhaul.container.members import only
 from outhaul.container.objects import Objects
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from outhaul.container.objects import Storage
     from outhaul.wire import Destination
 
-_READERS: dict[str, Callable[[Destination], Storage]] = {"s3": s3.read, "gs": gcs.read}
+READERS: dict[str, Callable[[Destination], Storage]] = {"s3": s3.read, "gs": gcs.read}
 
 
 class Container(Protocol):
@@ -67,9 +68,8 @@ class Destinations:
         resolve: Callable[[str, int], list[str]] = resolve,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._prefixes = [_prefix(text) for text in allowed.split(",") if text.strip()]
+        self._allowed = Allowed(allowed, resolve)
         self._downloads = downloads
-        self._resolve = resolve
         self._now = now
 
     def check(self, destination: Destination) -> None:
@@ -82,7 +82,7 @@ class Destinations:
             DestinationRefused: the operator does not allow it.
         """
         if not _is_download(destination):
-            if folder := _folder(destination):
+            if folder := folder_of(destination):
                 self._folder_root(folder)
             else:
                 self._admit(destination)
@@ -121,7 +121,7 @@ class Destinations:
         if not resolved:
             raise DestinationUnreachable(
                 f"The host name of {storage.site} does not resolve.",
-                hint=f"Check its spelling and this server's DNS. {_how_to_allow(storage.address)}",
+                hint=f"Check its spelling and this server's DNS. {how_to_allow(storage.address)}",
             )
         if complaint := storage.complaint(self._now()):
             words = storage.words
@@ -150,7 +150,7 @@ class Destinations:
         if local := self._local(destination, "probe"):
             yield from folder_steps(Folder(*local))
         else:
-            yield from storage_steps(_storage(destination), needed_s, self._now())
+            yield from storage_steps(storage_of(destination), needed_s, self._now())
 
     def _local(self, destination: Destination, task_id: str) -> tuple[Path, Path] | None:
         """Find the root and the folder below it that are meant, if it is a folder of this server."""
@@ -158,39 +158,37 @@ class Destinations:
             if self._downloads is None or not is_plain(task_id):
                 raise ValueError("downloads need a folder, and a task that they are of")
             return self._downloads.resolve(), self._downloads.resolve() / task_id
-        if folder := _folder(destination):
+        if folder := folder_of(destination):
             return self._folder_root(folder), folder.folder
         return None
 
     def _folder_root(self, address: Address) -> Path:
         """Find the configured folder that `address` lies in, symbolic links followed."""
-        for prefix in self._prefixes:
-            if prefix.scheme == "file" and address.folder.is_relative_to(prefix.folder):
-                return prefix.folder
-        raise DestinationRefused(
-            "Exports may not be written to this folder of the server (file://).", hint=_how_to_allow(address)
-        )
+        root = self._allowed.root(address)
+        if root is None:
+            raise DestinationRefused(
+                "Exports may not be written to this folder of the server (file://).",
+                hint=how_to_allow(address),
+            )
+        return root
 
     def _admit(self, destination: Destination) -> tuple[Storage, bool]:
         """Understand a container or bucket at an address that is allowed; and whether its host has one at all."""
-        if _scheme(destination) in _READERS:
-            storage = _storage(destination)
+        if scheme_of(destination) in READERS:
+            storage = storage_of(destination)
             return storage, storage.fixed or self._permit(storage.address)
         # First, so that an address that is not allowed is refused whatever else may be wrong.
         resolved = self._permit(parse(destination.url))
-        return _storage(destination), resolved
+        return storage_of(destination), resolved
 
     def _permit(self, address: Address) -> bool:
-        if any(prefix.covers(address) for prefix in self._prefixes):
-            return True
-        addresses = [address.host] if address.is_ip else self._resolve(address.host, address.port)
-        local = address.host == "localhost" or address.host.endswith(".localhost")
-        if address.scheme != "https" or local or not all(map(is_public, addresses)):
+        permitted, resolved = self._allowed.permits(address)
+        if not permitted:
             raise DestinationRefused(
                 f"Exports may not be written to {address.site}: only https to public addresses is allowed.",
-                hint=_how_to_allow(address),
+                hint=how_to_allow(address),
             )
-        return bool(addresses)
+        return resolved
 
 
 def describe(destination: Destination) -> str:
@@ -201,22 +199,22 @@ def describe(destination: Destination) -> str:
     """
     if _is_download(destination):
         return DOWNLOAD
-    if folder := _folder(destination):
+    if folder := folder_of(destination):
         return f"file:///{quote('/'.join(folder.segments))}"
-    address = _storage(destination).address
-    scheme = _scheme(destination)
+    address = storage_of(destination).address
+    scheme = scheme_of(destination)
     path = quote("/".join(address.segments), safe="/$")
-    if scheme not in _READERS:
+    if scheme not in READERS:
         return f"{address.origin}/{path}"
     return f"{scheme}://{path}" + (f" at {address.origin}" if destination.endpoint else "")
 
 
-def _scheme(destination: Destination) -> str:
+def scheme_of(destination: Destination) -> str:
     return destination.url.strip().partition(":")[0].lower()
 
 
 def _is_download(destination: Destination) -> bool:
-    if _scheme(destination) != DOWNLOAD.removesuffix(":"):
+    if scheme_of(destination) != DOWNLOAD.removesuffix(":"):
         return False
     only(destination, DOWNLOAD)
     if destination.url.strip() != DOWNLOAD:
@@ -224,38 +222,20 @@ def _is_download(destination: Destination) -> bool:
     return True
 
 
-def _folder(destination: Destination) -> Address | None:
+def folder_of(destination: Destination) -> Address | None:
     """Understand a destination that is a folder of this server."""
-    if _scheme(destination) != "file":
+    if scheme_of(destination) != "file":
         return None
     address = parse(destination.url)
     only(destination, "a file:// URL")
     return address
 
 
-def _storage(destination: Destination) -> Storage:
+def storage_of(destination: Destination) -> Storage:
     """Understand a destination that is a container or bucket."""
-    return _READERS.get(_scheme(destination), azure.read)(destination)
+    return READERS.get(scheme_of(destination), azure.read)(destination)
 
 
 def _renewed(destination: Destination) -> Storage | None:
     """Understand a destination that is to have new credentials; None if it has become a folder of this server."""
-    return None if _is_download(destination) or _folder(destination) else _storage(destination)
-
-
-def _prefix(text: str) -> Address:
-    try:
-        address = parse(text)
-    except Invalid:
-        address = None
-    if address is None or address.query or address.crooked:
-        raise Invalid(
-            "OUTHAUL_DESTINATIONS holds something that is not a URL prefix.",
-            hint="Use prefixes such as http://127.0.0.1:10000/ or file:///srv/exports/, separated by commas.",
-        )
-    return address
-
-
-def _how_to_allow(address: Address) -> str:
-    prefix = f"file://{quote(str(address.folder))}/" if address.scheme == "file" else f"{address.origin}/"
-    return f"If it is meant, the operator can add {prefix} to OUTHAUL_DESTINATIONS."
+    return None if _is_download(destination) or folder_of(destination) else storage_of(destination)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from outhaul.errors import DestinationDenied, DestinationError, DestinationMissing, DestinationUnreachable
+from outhaul.errors import (
+    DestinationDenied,
+    DestinationError,
+    DestinationMissing,
+    DestinationUnreachable,
+    SourceChanged,
+    SourceDenied,
+    SourceError,
+    SourceMissing,
+    SourceUnreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,8 +76,7 @@ def explain(told: str, site: str, words: Words, secrets: Iterable[str]) -> Faile
 
 
 def _refusal(status: int, told: str, site: str, words: Words, secrets: Iterable[str]) -> DestinationError:
-    named = _CODE.search(told)
-    code = named[1] if named and not _echoes(named[1], secrets) else ""
+    code = _code(told, secrets)
     answer = f"{status} {code}".rstrip()
     hint = words.hints.get(code, "")
     if status in {401, 403} or code in words.denials:
@@ -77,8 +86,7 @@ def _refusal(status: int, told: str, site: str, words: Words, secrets: Iterable[
     if status == HTTPStatus.NOT_FOUND:
         hint = f"Create the {words.noun}, or correct its name; exports do not create it."
         return DestinationMissing(f"There is no such {words.noun} at {site} ({answer}).", hint=hint)
-    busy = status in {408, 429} or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if (busy and status != HTTPStatus.NOT_IMPLEMENTED) or code == "RequestTimeout":
+    if _is_busy(status, code):
         return DestinationUnreachable(
             f"The {words.noun} at {site} cannot take files now ({answer}).", hint="Try again later."
         )
@@ -87,6 +95,64 @@ def _refusal(status: int, told: str, site: str, words: Words, secrets: Iterable[
     return DestinationError(
         f"The {words.noun} at {site} would not take the file ({answer}).", hint=hint or words.misfit
     )
+
+
+def explain_reading(told: str, site: str, words: Words, secrets: Iterable[str]) -> SourceError:
+    """Say what obstore told when a file was to be read, as `explain` does; `words` are those for reading."""
+    if status := re.search(r"Server returned non-2xx status code: (\d{3})", told):
+        return _reading_refused(int(status[1]), told, site, words, secrets)
+    if "HttpError" not in told or "source: Credential" in told:
+        # The same as for writing: redirects, keys that cannot be used, services of another kind.
+        error = explain(told, site, words, secrets).error
+        return SourceError(error.message, hint=error.hint)
+    silent = _silence(told, site, words)
+    kind = SourceUnreachable if isinstance(silent, DestinationUnreachable) else SourceError
+    return kind(silent.message, hint=silent.hint)
+
+
+def _reading_refused(status: int, told: str, site: str, words: Words, secrets: Iterable[str]) -> SourceError:
+    code = _code(told, secrets)
+    answer = f"{status} {code}".rstrip()
+    hint = words.hints.get(code, "")
+    if status in {401, 403} or code in words.denials:
+        return SourceDenied(
+            f"The {words.noun} at {site} refused the {words.credential} ({answer}).", hint=hint + words.ask
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return SourceMissing(
+            f"There is no such file in the {words.noun} at {site} ({answer}).",
+            hint=f"Check the names of the {words.noun} and of the file.",
+        )
+    if status in {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
+        return changed()
+    if _is_busy(status, code):
+        return SourceUnreachable(
+            f"The {words.noun} at {site} cannot give files now ({answer}).", hint="Try again later."
+        )
+    if region := _REGION.search(told):
+        hint = f"It is in the region {region[1]}: give that one."
+    return SourceError(
+        f"The {words.noun} at {site} would not give the file ({answer}).", hint=hint or words.misfit
+    )
+
+
+def changed() -> SourceChanged:
+    """Say that a file is not the one that was begun."""
+    return SourceChanged(
+        "The file was replaced while it was being imported.",
+        hint="Ask for an import of the file as it is now; what was applied stays applied.",
+    )
+
+
+def _code(told: str, secrets: Iterable[str]) -> str:
+    """The service's name of its error, unless it shows a secret."""
+    named = _CODE.search(told)
+    return named[1] if named and not _echoes(named[1], secrets) else ""
+
+
+def _is_busy(status: int, code: str) -> bool:
+    busy = status in {408, 429} or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return (busy and status != HTTPStatus.NOT_IMPLEMENTED) or code == "RequestTimeout"
 
 
 def _echoes(code: str, secrets: Iterable[str]) -> bool:

@@ -40,6 +40,12 @@ _WORDS = Words(
     },
 )
 
+_READING = replace(
+    _WORDS,
+    ask="Retry with a service account that may read there (role Storage Object Viewer).",
+    hints={**_WORDS.hints, "AccessDenied": "The service account may not read the object. "},
+)
+
 
 @dataclass(frozen=True)
 class GcsStorage:
@@ -55,6 +61,7 @@ class GcsStorage:
     private_key: str = field(repr=False)
 
     words = _WORDS
+    reading = _READING
     max_parts = MAX_PARTS
     ends = None
     endless = True
@@ -71,7 +78,7 @@ class GcsStorage:
     def secrets(self) -> tuple[str, ...]:
         return (self.key_id, self.private_key)
 
-    def complaint(self, now: float) -> str:  # noqa: ARG002  a service account says nothing of itself
+    def complaint(self, now: float, *, reading: bool = False) -> str:  # noqa: ARG002  a service account says nothing of itself
         return ""
 
     def credential(self, until: datetime | None) -> GCSCredential:

@@ -12,13 +12,14 @@ from obstore.exceptions import BaseError
 
 from outhaul import __version__
 from outhaul.address import is_plain
-from outhaul.container.failures import explain
+from outhaul.container.failures import changed, explain, explain_reading
 from outhaul.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store
 
     from outhaul.address import Address
@@ -39,12 +40,14 @@ _CHECK_TIMEOUT_S = 5
 class Storage(Protocol):
     """A container or bucket, with what it takes to write there.
 
-    `fixed` is its service's address if we know it, not the asker. `place` is what may not change while a file is on
-    its way. `ends` is when the credentials end, if they say so; `endless` that they do not end by themselves.
+    `words` tell of writing there, `reading` of reading. `fixed` is its service's address if we know it, not the asker.
+    `place` is what may not change while a file is on its way. `ends` is when the credentials end, if they say so;
+    `endless` that they do not end by themselves.
     """
 
     max_parts: int
     words: Words
+    reading: Words
 
     @property
     def address(self) -> Address: ...
@@ -63,7 +66,7 @@ class Storage(Protocol):
     @property
     def endless(self) -> bool: ...
 
-    def complaint(self, now: float) -> str:
+    def complaint(self, now: float, *, reading: bool = False) -> str:
         """Why the credentials cannot work, from what they say themselves; empty if they may."""
 
     def credential(self, until: datetime | None) -> Any:
@@ -150,18 +153,60 @@ class Objects:
 
     def _open(self, part: int, *, patient: bool) -> Store:
         timeout_s = self._timeout_s * part // PART_BYTES if patient else _CHECK_TIMEOUT_S
-        return self._storage.open(
-            self._credentials,
-            {
-                "allow_http": self._storage.address.scheme == "http",
-                "allow_invalid_certificates": False,
-                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-                "timeout": timedelta(seconds=timeout_s),
-                "user_agent": f"outhaul/{__version__}",
-            },
-            # Short: whoever delivers tries again, with patience and after looking at the task.
-            {"max_retries": 2 if patient else 0, "retry_timeout": timedelta(seconds=10)},
-        )
+        return _open(self._storage, self._credentials, timeout_s, patient=patient)
+
+
+class ObjectReading:
+    """One file of a container or bucket, named by the folder of `storage`; read in pieces of `PART_BYTES`.
+
+    Each piece is a request of its own: whoever reads may take longer over a piece than a connection lasts.
+    """
+
+    def __init__(self, storage: Storage, timeout_s: int) -> None:
+        self._storage = storage
+        self._name = "/".join(storage.folder)
+        self._store = _open(storage, _Credentials(storage, None), timeout_s, patient=True)
+        # Asked for as a file rather than for its properties, so that a refusal comes with its reason.
+        meta, _ = self._get({})
+        self.size = meta["size"]
+        self._tag = meta["e_tag"]
+        self.version = f"{self._tag or meta['last_modified'].isoformat()} {self.size}"
+
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        while offset < self.size:
+            options: GetOptions = {"range": (offset, min(offset + PART_BYTES, self.size))}
+            if self._tag:
+                options["if_match"] = self._tag
+            meta, data = self._get(options)
+            if (meta["e_tag"], meta["size"]) != (self._tag, self.size) or not data:
+                raise changed()
+            offset += len(data)
+            yield data
+
+    def _get(self, options: GetOptions) -> tuple[ObjectMeta, bytes]:
+        try:
+            found = obstore.get(self._store, self._name, options=options)
+            return found.meta, bytes(found.bytes()) if options else b""
+        except (BaseError, FileNotFoundError, PermissionError) as error:
+            told = str(error)
+        # Raised out here so that the original, which can quote the credentials, is not even the context.
+        storage = self._storage
+        raise explain_reading(told, storage.site, storage.reading, storage.secrets)
+
+
+def _open(storage: Storage, credentials: _Credentials, timeout_s: int, *, patient: bool) -> Store:
+    return storage.open(
+        credentials,
+        {
+            "allow_http": storage.address.scheme == "http",
+            "allow_invalid_certificates": False,
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+            "timeout": timedelta(seconds=timeout_s),
+            "user_agent": f"outhaul/{__version__}",
+        },
+        # Short: whoever delivers tries again, with patience and after looking at the task.
+        {"max_retries": 2 if patient else 0, "retry_timeout": timedelta(seconds=10)},
+    )
 
 
 def name_parts(name: str) -> list[str]:

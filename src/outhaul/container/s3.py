@@ -47,6 +47,15 @@ _WORDS = Words(
     denials=frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}),
 )
 
+_READING = replace(
+    _WORDS,
+    ask="Retry with keys that may read the object (s3:GetObject).",
+    hints={
+        **_WORDS.hints,
+        "AccessDenied": "The keys may not read the object, or there is none of that name. ",
+    },
+)
+
 
 @dataclass(frozen=True)
 class S3Storage:
@@ -63,6 +72,7 @@ class S3Storage:
     session_token: str | None = field(repr=False)
 
     words = _WORDS
+    reading = _READING
     max_parts = MAX_PARTS
     ends = None
 
@@ -82,7 +92,7 @@ class S3Storage:
     def endless(self) -> bool:
         return self.session_token is None
 
-    def complaint(self, now: float) -> str:  # noqa: ARG002  keys say nothing of themselves
+    def complaint(self, now: float, *, reading: bool = False) -> str:  # noqa: ARG002  keys say nothing of themselves
         return ""
 
     def credential(self, until: datetime | None) -> S3Credential:
