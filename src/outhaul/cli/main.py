@@ -19,6 +19,7 @@ from outhaul.cli.exits import ERROR, INTERRUPTED, USAGE, exit_code
 from outhaul.cli.export import export
 from outhaul.cli.options import Group
 from outhaul.cli.output import painted
+from outhaul.cli.people import people
 from outhaul.cli.serve import serve
 from outhaul.cli.stored import rejects, tables
 from outhaul.cli.tokens import audit, tokens
@@ -45,7 +46,7 @@ def outhaul() -> None:
 
 for _command in (
     *(serve, apps, credentials, tokens, tables, rejects, audit),
-    *(export, devices, tags, collect, config, doctor, completion),
+    *(export, devices, tags, people, collect, config, doctor, completion),
 ):
     outhaul.add_command(_command)
 
