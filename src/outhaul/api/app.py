@@ -19,7 +19,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from outhaul.api import audit, catalogue, checks, devices, events, exports, files, problems, tags, tokens
+from outhaul.api import (
+    audit,
+    catalogue,
+    checks,
+    collections,
+    devices,
+    erasures,
+    events,
+    exports,
+    files,
+    problems,
+    retention,
+    tags,
+    tokens,
+)
 from outhaul.api.openapi import document
 from outhaul.api.operations import JSON, PREFIX, Call, Door, Operation
 from outhaul.api.reading import read_body, read_object, read_query, read_shape
@@ -31,6 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NAME = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class _Rest(PathConvertor):
@@ -52,7 +67,7 @@ class Api:
             paths.setdefault(operation.path, {})[operation.method] = operation
         # In order of the paths' length, so that `{id}:cancel` is looked at before `{id}`.
         routes = [
-            Route(PREFIX + path, _Endpoint(door, paths[path]))
+            Route(PREFIX + path, _Endpoint(door, path, paths[path]))
             for path in sorted(paths, key=len, reverse=True)
         ]
         self._router = Router(routes, redirect_slashes=False, default=_unknown)
@@ -61,7 +76,7 @@ class Api:
         request = Request(scope)
         asked_as = request.headers.get("x-request-id", "")
         request_id = asked_as if _ID.fullmatch(asked_as) else str(uuid.uuid4())
-        scope["state"] = {"request_id": request_id, "actor": "-"}
+        scope["state"] = {"request_id": request_id, "actor": "-", "path": scope["path"]}
         began = time.monotonic()
         answer = _Answer(scope, send, request_id)
         try:
@@ -74,7 +89,7 @@ class Api:
                 await problem(scope, receive, answer.send)
         took = round(1000 * (time.monotonic() - began))
         # Quoted: a path can hold line breaks.
-        path, actor = quote(scope["path"], safe="/:"), quote(scope["state"]["actor"], safe="/:")
+        path, actor = (quote(scope["state"][name], safe="/:{}") for name in ("path", "actor"))
         _log.info(
             "%s %s %d %d ms, request %s of %s", scope["method"], path, answer.status, took, request_id, actor
         )
@@ -102,14 +117,21 @@ class _Answer:
 
 
 class _Endpoint:
-    """The operations of one path."""
+    """The operations of one path.
 
-    def __init__(self, door: Door, operations: dict[str, Operation]) -> None:
+    The log has the path without what can be any text in it: the ids of people, who may have to be forgotten.
+    """
+
+    def __init__(self, door: Door, path: str, operations: dict[str, Operation]) -> None:
         self._door = door
+        self._path = path
         self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        scope["state"]["path"] = PREFIX + _NAME.sub(
+            lambda name: f"{{{name[1]}}}" if name[2] else request.path_params[name[1]], self._path
+        )
         operation = self._operations.get(request.method)
         if operation is None:
             allowed = ", ".join(self._operations)
@@ -198,8 +220,11 @@ OPERATIONS: tuple[Operation, ...] = (
     *events.OPERATIONS,
     *files.OPERATIONS,
     *catalogue.OPERATIONS,
+    *collections.OPERATIONS,
+    *retention.OPERATIONS,
     *devices.OPERATIONS,
     *tags.OPERATIONS,
+    *erasures.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,
     Operation(
