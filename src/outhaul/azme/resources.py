@@ -19,7 +19,7 @@ from outhaul.azme.shapes import (
     TenantListResult,
 )
 from outhaul.errors import NotFound
-from outhaul.ledger.ledger import PLATFORMS
+from outhaul.ledger.ledger import PLATFORMS, RESOURCE_GROUP
 from outhaul.ledger.store import name_complaint
 
 if TYPE_CHECKING:
@@ -52,17 +52,16 @@ class Resources:
         return json_reply(200, SupportedPlatformsListResult(list(PLATFORMS)))
 
     async def collections(self, call: Call) -> Reply:
-        apps = await asyncio.to_thread(self._ledger.apps)
-        paths = {collection_path(app, call.installation): app for app in apps}
+        found = await asyncio.to_thread(self._ledger.collections)
         resources = [
             Resource(
-                id=path,
-                name=app.app_collection,
+                id=_collection_path(RESOURCE_GROUP, collection.name, call.installation),
+                name=collection.name,
                 type=f"{PROVIDER}/appcollections",
                 location=_LOCATION,
                 properties={"provisioningState": "Succeeded"},
             )
-            for path, app in paths.items()
+            for collection in sorted(found, key=lambda collection: collection.created_at)
         ]
         await call.record("app.list", "")
         return json_reply(200, ResourceListResult(resources))
@@ -71,7 +70,7 @@ class Resources:
         """Whether an app collection could be made under a name; names differ by more than case."""
         content_type = call.request.headers.get("content-type", "")
         name = read_shape(await call.request.body(), content_type, AppCollectionNameAvailability).name
-        taken = {app.app_collection.lower() for app in await asyncio.to_thread(self._ledger.apps)}
+        taken = {one.name.lower() for one in await asyncio.to_thread(self._ledger.collections)}
         reason = "The name is taken." if name.lower() in taken else name_complaint(name)
         answer = AppCollectionNameAvailability(
             name=name, available=reason is None, unavailability_reason=reason
@@ -109,15 +108,13 @@ class Resources:
 
     async def _collection(self, names: dict[str, str]) -> list[App]:
         group, collection = names["group"].lower(), names["collection"].lower()
-        in_group = [
-            app for app in await asyncio.to_thread(self._ledger.apps) if app.resource_group.lower() == group
-        ]
-        if not in_group:
+        found = await asyncio.to_thread(self._ledger.collections)
+        if group != RESOURCE_GROUP.lower() or not found:
             raise _missing("resource group", names["group"], "ResourceGroupNotFound")
-        apps = [app for app in in_group if app.app_collection.lower() == collection]
-        if not apps:
+        if collection not in {one.name.lower() for one in found}:
             raise _missing("app collection", names["collection"], "ResourceNotFound")
-        return apps
+        apps = await asyncio.to_thread(self._ledger.apps)
+        return [app for app in apps if app.app_collection.lower() == collection]
 
 
 def check_subscription(subscription: str, installation: Installation) -> None:
@@ -130,15 +127,16 @@ def check_subscription(subscription: str, installation: Installation) -> None:
         raise _missing("subscription", subscription, "SubscriptionNotFound")
 
 
-def collection_path(app: App, installation: Installation) -> str:
-    return (
-        f"/subscriptions/{installation.subscription_id}/resourceGroups/{quote(app.resource_group, safe='')}"
-        f"/providers/{PROVIDER}/appcollections/{quote(app.app_collection, safe='')}"
-    )
-
-
 def app_path(app: App, installation: Installation) -> str:
-    return f"{collection_path(app, installation)}/apps/{quote(app.app_name, safe='')}"
+    collection = _collection_path(app.resource_group, app.app_collection, installation)
+    return f"{collection}/apps/{quote(app.app_name, safe='')}"
+
+
+def _collection_path(group: str, collection: str, installation: Installation) -> str:
+    return (
+        f"/subscriptions/{installation.subscription_id}/resourceGroups/{quote(group, safe='')}"
+        f"/providers/{PROVIDER}/appcollections/{quote(collection, safe='')}"
+    )
 
 
 def _missing(what: str, name: str, code: str) -> NotFound:

@@ -31,6 +31,8 @@ _PREFIXES: dict[Platform, str] = {
     "web": "web",
 }
 PLATFORMS: tuple[Platform, ...] = tuple(_PREFIXES)
+RESOURCE_GROUP = "MobileEngagement"
+"""Where everything is, to clients of the old API."""
 DECLARATIONS = 1000
 """Tags that an app may declare: an export of tags carries them all."""
 
@@ -118,7 +120,7 @@ class Ledger(Tasks, Imports, Erasures, Access):
                 app_id=f"{prefix}{number:06d}",
                 name=name,
                 platform=platform,
-                resource_group="MobileEngagement",
+                resource_group=RESOURCE_GROUP,
                 app_collection=collection or name,
                 app_name=f"{name}-{platform}",
                 sdk_key=keys.new_secret()[:32],
