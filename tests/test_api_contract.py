@@ -28,20 +28,20 @@ def site(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("contract") / "data", **limits) as server:
         site = Site(server)
         done = site.export(format="csv")
-        phone = {
-            "kind": "tag",
-            "deviceId": "d",
-            "timestamp": 1_700_000_000_000,
-            "key": "userid",
-            "value": "d",
-        }
-        site.send([phone])
+        tag = {"kind": "tag", "timestamp": 1_700_000_000_000, "key": "userid"}
+        site.send([{**tag, "deviceId": one, "value": one} for one in ("d", "leaver")])
         site.ledger.declare_tag(site.app.app_id, "plan", "string", 1)
         spare, _ = site.ledger.issue_token("spare", ["exports:read"], None, None, "operator", 1)
+        site.ledger.create_collection("Spare", 1)
+        asked = site.http.post("/users/nobody:erase", json={"app": "Shop"})
         site.known = {
             "exports": {"id": done["id"], "name": done["files"][0]["name"]},
             "apps": {"app": "Shop", "id": "d", "key": "plan"},
+            "collections": {"name": "Spare"},
+            "erasures": {"id": asked.json()["id"]},
             "tokens": {"id": spare.token_id},
+            "users": {"id": "leaver"},
+            "devices": {"id": "leaver"},
         }
         yield site
 
