@@ -20,7 +20,7 @@ from outhaul.api.events import WATCHERS
 from outhaul.api.operations import PREFIX
 from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
-from outhaul.collect import Apps, Collect
+from outhaul.collect import Apps, Collect, serves
 from outhaul.container import Destinations
 from outhaul.devices import Register
 from outhaul.errors import Busy, Conflict
@@ -194,7 +194,7 @@ def _router(collect: App, api: App, door: App, config: Config) -> App:
         path = scope["path"]
         if prefix and path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
-        if path in Collect.PATHS:
+        if serves(path):
             scope["path"] = path
             await collect(scope, receive, send)
         elif path == PREFIX or path.startswith(f"{PREFIX}/"):
