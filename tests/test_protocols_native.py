@@ -219,3 +219,28 @@ def test_whatever_comes_is_refused_or_accounted_for(tmp_path: Path, protocol: st
     elif protocol == "native":
         assert len(parsed.records) + len(parsed.rejects) == count
     assert_storable(parsed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "taken"),
+    [
+        ("inc", "1", True),
+        ("inc", "-0.5e2", True),
+        ("max", "\u0661", False),
+        ("mul", "abc", False),
+        ("min", None, False),
+        ("push", None, False),
+        ("push", "", True),
+        ("once", "x", True),
+        ("set", None, True),
+    ],
+)
+def test_a_tag_may_be_changed_by_what_can_be_computed_with(op: str, value: str | None, taken: bool) -> None:
+    tag = {"kind": "tag", "deviceId": "d1", "timestamp": NOW, "key": "visits", "value": value, "op": op}
+    parsed = read("native", [tag])
+    assert reasons(parsed) == ([] if taken else ["tag_invalid"])
+
+
+def test_a_tag_cannot_be_changed_in_unknown_ways() -> None:
+    tag = {"kind": "tag", "deviceId": "d1", "timestamp": NOW, "key": "visits", "value": "1", "op": "divide"}
+    assert reasons(read("native", [tag])) == ["field_invalid"]

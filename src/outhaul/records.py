@@ -8,6 +8,7 @@ to 64 characters, extras up to 1,024 once encoded, keys of letters, digits and u
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,6 +19,9 @@ KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$(?!\n)"
 """A letter, then letters, digits or `_`: 64 in all. The end of it: `$` alone would let a newline follow."""
 KEY_LIMIT = 64
 EXTRAS_LIMIT = 1024
+NUMERIC_OPS = frozenset({"inc", "mul", "max", "min"})
+NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+"""Text that tags can be computed with: a decimal number, as JSON writes it."""
 EARLIEST = 946_684_800_000
 """2000-01-01: an event time before it is a device without a clock."""
 FUTURE = 24 * 3600 * 1000
@@ -39,6 +43,7 @@ Extras = dict[str, Any]
 CampaignType = Literal["Announcement", "DataPush", "NativePush", "Poll"]
 TokenService = Literal["gcm", "adm", "apns", "apnsDev", "wns", "mpns"]
 EndReason = Literal["ended", "timeout", "serverTimeout", "crash"]
+TagOp = Literal["set", "once", "inc", "mul", "max", "min", "push", "pull", "addToSet"]
 FeedbackStatus = Literal[
     "queued",
     "pushed",
@@ -223,11 +228,17 @@ class Location(Record, tag="location", kw_only=True):
 
 
 class Tag(Record, tag="tag", kw_only=True):
-    """One tag (app-info) of the device: the latest value wins, `null` removes the tag."""
+    """One tag (app-info) of the device: the latest value wins, `null` removes the tag.
+
+    `op` says what is done with `value`: `set` (replaces what is there), `once` (only if nothing is), arithmetic with a
+    number (`inc`, `mul`, `max`, `min`), or a change to a list (`push`, `pull`, `addToSet`). All but `set` need a value, and
+    are worked out when they land (`land.tags`).
+    """
 
     timestamp: Time
     key: Key
     value: TagValue | None
+    op: TagOp = "set"
 
 
 class Token(Record, tag="token", kw_only=True):
@@ -366,6 +377,8 @@ def check(record: Record, received_at: int) -> None:
     extras: Extras | None = getattr(record, "extras", None)
     if extras:
         _check_extras(extras)
+    if record.__class__ is Tag:
+        _check_tag(record)
     if record.id is None:
         record.id = hashlib.md5(_encoder.encode(record), usedforsecurity=False).hexdigest()
 
@@ -399,6 +412,15 @@ def reason_of(message: str) -> Reason:
 
 
 _TIME_FIELDS = {cls: tuple(f for f in _TIMES if f in cls.__struct_fields__) for cls in RECORD_CLASSES}
+
+
+def _check_tag(tag: Tag) -> None:
+    if tag.op == "set":
+        return
+    if tag.value is None:
+        raise Invalid("tag_invalid", f"{tag.op} needs a value")
+    if tag.op in NUMERIC_OPS and not NUMBER.fullmatch(tag.value):
+        raise Invalid("tag_invalid", f"{tag.op} needs a number, not {tag.value[:80]!r}")
 
 
 def _check_extras(extras: Extras) -> None:
