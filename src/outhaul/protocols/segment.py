@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from outhaul import records
 from outhaul.errors import Invalid
+from outhaul.protocols.conventions import NAMES, Happening, Names, meant
 from outhaul.protocols.json_text import (
     JSON_ERRORS,
     check_count,
@@ -24,20 +25,17 @@ from outhaul.protocols.json_text import (
     text_of,
     write,
 )
+from outhaul.protocols.keyed import keyed
 from outhaul.protocols.segment_context import Tracker, technicals
-from outhaul.protocols.segment_message import Batch, Message, identifier, keyed, member, read_message, skew_of
+from outhaul.protocols.segment_message import Batch, Message, identifier, member, read_message, skew_of
 from outhaul.protocols.sieve import Crowded, Sieve, crowded
 from outhaul.records import (
     Activity,
     ActivityEnd,
-    Crash,
-    Error,
     Event,
     Feedback,
     FeedbackStatus,
     Frame,
-    Job,
-    JobEnd,
     Parsed,
     Tag,
 )
@@ -50,6 +48,7 @@ _PUSH: dict[str, FeedbackStatus] = {
     "Push Notification Tapped": "system-notification-actioned",
     "Push Notification Bounced": "dropped",
 }
+_OF_A_CRASH = ("phone_model", "firmware_name", "firmware_version", "service_version")
 
 
 class _Envelope(Struct, rename="camel"):
@@ -72,8 +71,11 @@ def skim(body: bytes) -> int:
     return len(_open(body)[0])
 
 
-def parse(frame: Frame) -> Parsed:
-    """The records of one request, in stored form, and those that break a rule; never raises."""
+def parse(frame: Frame, names: Names = NAMES) -> Parsed:
+    """The records of one request, in stored form, and those that break a rule; never raises.
+
+    `names` say which tracked events are jobs, errors and crashes.
+    """
     sieve = Sieve(frame.received_at)
     try:
         items, envelope = _open(frame.body)
@@ -82,7 +84,7 @@ def parse(frame: Frame) -> Parsed:
         return sieve.parsed
     skew = skew_of(_sent_at(envelope), frame.received_at)
     try:
-        _sort(items, Batch(frame.received_at, skew), sieve)
+        _sort(items, Batch(frame.received_at, skew, names), sieve)
     except Crowded as error:
         return crowded(frame, error)
     return sieve.parsed
@@ -134,25 +136,26 @@ def _sent_at(envelope: _Envelope) -> Any:
 
 
 def _track(message: Message, sieve: Sieve) -> None:
-    properties = member(message.item, "properties")
-    job_id = plain(properties.get("job_id"))
-    match message.item.get("event"):
-        case "Application Crashed":
-            _crash(message, properties, sieve)
-        case "Error":
-            name = properties.get("name") or "Error"
-            extras = keyed(properties) or None
-            sieve.keep(
-                Error(**message.shared(), name=name, timestamp=message.time, extras=extras), message.text
-            )
-        case "Job Started" if job_id:
-            _job(message, job_id, properties, sieve)
-        case "Job Ended" if job_id:
-            sieve.keep(JobEnd(**message.shared(), job_id=job_id, timestamp=message.time), message.text)
-        case "Push Notification Received" | "Push Notification Tapped" | "Push Notification Bounced" as event:
-            _push(message, event, properties, sieve)
-        case event:
-            _event(message, event, properties, sieve)
+    event, properties = message.item.get("event"), member(message.item, "properties")
+    happening = Happening(
+        name=event,
+        properties=properties,
+        time=message.time,
+        shared=message.shared(),
+        device=partial(_of_a_crash, message),
+    )
+    record = meant(happening, message.names)
+    if record is not None:
+        sieve.keep(record, message.text)
+    elif isinstance(event, str) and event in _PUSH:
+        _push(message, event, properties, sieve)
+    else:
+        _event(message, event, properties, sieve)
+
+
+def _of_a_crash(message: Message) -> dict[str, Any]:
+    told = technicals(message)
+    return {field: told[field] for field in _OF_A_CRASH}
 
 
 def _event(message: Message, event: Any, properties: dict[str, Any], sieve: Sieve) -> None:
@@ -162,32 +165,6 @@ def _event(message: Message, event: Any, properties: dict[str, Any], sieve: Siev
     sieve.keep(Event(**message.shared(), name=event, timestamp=message.time, extras=extras), message.text)
     if event == "Application Backgrounded":
         sieve.keep(ActivityEnd(**message.shared(part="end"), timestamp=message.time), message.text)
-
-
-def _crash(message: Message, properties: dict[str, Any], sieve: Sieve) -> None:
-    told = technicals(message)
-    stack = properties.get("stack_trace") or properties.get("stackTrace") or properties.get("stack")
-    crash = Crash(
-        **message.shared(),
-        type=plain(properties.get("type") or properties.get("name")) or "Application Crashed",
-        timestamp=message.time,
-        stack_trace=plain(stack),
-        phone_model=told["phone_model"],
-        firmware_name=told["firmware_name"],
-        firmware_version=told["firmware_version"],
-        service_version=told["service_version"],
-    )
-    sieve.keep(crash, message.text)
-
-
-def _job(message: Message, job_id: str, properties: dict[str, Any], sieve: Sieve) -> None:
-    name = properties.get("job_name") or properties.get("name")
-    if name is None:
-        raise records.Invalid("field_missing", "a job needs a job_name, or a name")
-    shared = {**message.shared(), "id": job_id}
-    rest = {key: value for key, value in properties.items() if key not in {"job_id", "job_name"}}
-    job = Job(**shared, name=name, start_time=message.time, extras=keyed(rest) or None)
-    sieve.keep(job, message.text)
 
 
 def _push(message: Message, event: str, properties: dict[str, Any], sieve: Sieve) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
 from outhaul.protocols.json_text import JSON_ERRORS, read, text_of, write
-from outhaul.records import EARLIEST, KEY_PATTERN, Invalid, to_millis
+from outhaul.records import EARLIEST, Invalid, to_millis
+
+if TYPE_CHECKING:
+    from outhaul.protocols.conventions import Names
 
 SKEW_IGNORED = 60_000
 """A device clock this near to ours, in ms, is left alone: the difference may be the network's."""
@@ -19,9 +21,6 @@ MESSAGE_LIMIT = 64 * 1024
 TYPES = ("track", "screen", "page", "identify", "group", "alias")
 
 _ID_LIMIT = 255
-_KEY_LIMIT = 64
-_is_key = re.compile(KEY_PATTERN).match
-_NOT_IN_KEYS = re.compile(r"[^a-zA-Z0-9_]")
 
 
 class Batch(Struct):
@@ -29,6 +28,7 @@ class Batch(Struct):
 
     received_at: int
     skew: int
+    names: Names
 
 
 class Message(Struct):
@@ -43,6 +43,7 @@ class Message(Struct):
     device_id: str
     user_id: str | None
     application_version_name: str | None
+    names: Names
 
     def shared(self, *, part: str = "") -> dict[str, Any]:
         """The fields every record has. `part` names a record that the message implies besides its own."""
@@ -90,6 +91,7 @@ def read_message(raw: Raw, batch: Batch) -> Message:
         device_id=_device_id(item, context, user_id),
         user_id=user_id,
         application_version_name=_version_name(context),
+        names=batch.names,
     )
 
 
@@ -131,34 +133,6 @@ def skew_of(sent_at: Any, received_at: int) -> int:
     except Invalid:
         return 0
     return skew if abs(skew) > SKEW_IGNORED else 0
-
-
-def keyed(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with keys that our records take: letters, digits and `_`, a letter first, up to 64.
-
-    Other keys are rewritten; one that then collides gets a number, so that no value is lost.
-    """
-    taken = {key for key in tree if _is_key(key)}
-    counts: dict[str, int] = {}
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = key
-        if not _is_key(key):
-            base = name = _rewritten(key)
-            while name in taken:
-                counts[base] = counts.get(base, 1) + 1
-                suffix = f"_{counts[base]}"
-                name = base[: _KEY_LIMIT - len(suffix)] + suffix
-            taken.add(name)
-        result[name] = value
-    return result
-
-
-def _rewritten(key: str) -> str:
-    cleaned = _NOT_IN_KEYS.sub("_", key)
-    if not cleaned[:1].isalpha():
-        cleaned = f"t_{cleaned}"
-    return cleaned[:_KEY_LIMIT]
 
 
 def _device_id(item: dict[str, Any], context: dict[str, Any], user_id: str | None) -> str:

@@ -1,0 +1,39 @@
+"""Trees of values from outside, under keys that our records take."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from outhaul.records import KEY_LIMIT, KEY_PATTERN
+
+_is_key = re.compile(KEY_PATTERN).match
+_NOT_IN_KEYS = re.compile(r"[^a-zA-Z0-9_]")
+
+
+def keyed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with keys that our records take: letters, digits and `_`, a letter first, up to 64.
+
+    Other keys are rewritten; one that then collides gets a number, so that no value is lost.
+    """
+    taken = {key for key in tree if _is_key(key)}
+    counts: dict[str, int] = {}
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = key
+        if not _is_key(key):
+            base = name = _rewritten(key)
+            while name in taken:
+                counts[base] = counts.get(base, 1) + 1
+                suffix = f"_{counts[base]}"
+                name = base[: KEY_LIMIT - len(suffix)] + suffix
+            taken.add(name)
+        result[name] = value
+    return result
+
+
+def _rewritten(key: str) -> str:
+    cleaned = _NOT_IN_KEYS.sub("_", key)
+    if not cleaned[:1].isalpha():
+        cleaned = f"t_{cleaned}"
+    return cleaned[:KEY_LIMIT]
