@@ -19,6 +19,7 @@ KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$(?!\n)"
 """A letter, then letters, digits or `_`: 64 in all. The end of it: `$` alone would let a newline follow."""
 KEY_LIMIT = 64
 EXTRAS_LIMIT = 1024
+TAG_VALUE_LIMIT = 1024
 NUMERIC_OPS = frozenset({"inc", "mul", "max", "min"})
 NUMBER = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 """Text that tags can be computed with: a decimal number, as JSON writes it."""
@@ -33,7 +34,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=255)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Short = Annotated[str, Meta(max_length=255)]
 Key = Annotated[str, Meta(pattern=KEY_PATTERN)]
-TagValue = Annotated[str, Meta(max_length=1024)]
+TagValue = Annotated[str, Meta(max_length=TAG_VALUE_LIMIT)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Number = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 VersionCode = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -41,7 +42,8 @@ Answers = Annotated[dict[Short, Short], Meta(max_length=100)]
 Extras = dict[str, Any]
 
 CampaignType = Literal["Announcement", "DataPush", "NativePush", "Poll"]
-TokenService = Literal["gcm", "adm", "apns", "apnsDev", "wns", "mpns"]
+TokenService = Literal["gcm", "adm", "apns", "apnsDev", "wns", "mpns", "fcmFid", "webpush", "hms"]
+"""`gcm` holds registration tokens of Firebase Cloud Messaging, its successor; `fcmFid` its installation ids."""
 EndReason = Literal["ended", "timeout", "serverTimeout", "crash"]
 TagOp = Literal["set", "once", "inc", "mul", "max", "min", "push", "pull", "addToSet"]
 FeedbackStatus = Literal[
