@@ -31,6 +31,7 @@ def records(number: int) -> list[dict[str, Any]]:
         found += [
             {"kind": "device", **shared, "infoId": f"i{number}", "applicationVersionName": f"1.{number}"},
             {"kind": "tag", **shared, "key": "userid", "value": f"user {number // 4}"},
+            {"kind": "tag", **shared, "key": "visits", "value": str(number), "op": "inc"},
             {"kind": "token", **shared, "token": f"t{number}", "service": "gcm"},
             event(device, f"e{number}-0", at),
             activity(device, f"a{number}", at + S, f"Screen {number}"),
@@ -102,6 +103,8 @@ def test_the_undisturbed_run_is_what_was_sent(
     assert len({row["sessionId"] for row in contents["web000001/session"]}) == 8
     assert len(contents["web000001/job_end"]) == 16
     assert len(contents["ios000001/event"]) == 18
+    visits = [int(row["value"]) for row in contents["web000001/tag"] if row["key"] == "visits"]
+    assert sorted(visits) == sorted(2 * [1, 3, 6, 10, 15, 21, 28, 36])
     assert sum(len(versions) for versions in checkpoint.versions.values()) >= TABLES
 
 

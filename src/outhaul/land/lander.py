@@ -19,7 +19,7 @@ import numpy as np
 from outhaul import journal
 from outhaul.durable import sync
 from outhaul.errors import Conflict
-from outhaul.land import devices, sessions, state
+from outhaul.land import devices, sessions, state, tags
 from outhaul.land.batch import KINDS, Batch
 from outhaul.land.rows import ROWS
 from outhaul.land.seen import KEY, Seen
@@ -53,6 +53,7 @@ class Lander:
     steps: tuple[str, ...] = (
         "read_segments",
         "drop_duplicates",
+        "work_out_tags",
         "resolve_references",
         "remember_devices",
         "derive_sessions",
@@ -81,6 +82,7 @@ class Lander:
         self._db = _open(folder, config)
         self._db.execute("SET TimeZone = 'UTC'")
         progress = state.prepare(self._db, ledger.checkpoint().position)
+        tags.prepare(self._db, self._tables)
         self._position = progress.position
         self._batch_end = progress.batch_end
         self._versions = progress.versions
@@ -182,6 +184,9 @@ class Lander:
             for kind in unique:
                 self._db.execute(f"DELETE FROM in_{kind} WHERE seq IN (SELECT seq FROM repeated)")
             self._db.unregister("repeated")
+
+    def work_out_tags(self) -> None:
+        tags.work_out(self._db)
 
     def resolve_references(self) -> None:
         devices.resolve_references(self._db)
