@@ -15,7 +15,7 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(VENV)/.installed $(NODE_MODULES)/.installed  ## Install everything that running, testing and checking needs
+setup: $(VENV)/.installed $(NODE_MODULES)/.installed $(VENV)/.browser  ## Install everything that running, testing and checking needs
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ($(APT) update -q && $(APT) install -q -y python3-venv)
@@ -27,6 +27,10 @@ $(VENV)/.installed: pyproject.toml
 $(NODE_MODULES)/.installed: tests/node/package-lock.json
 	@command -v node >/dev/null && command -v npm >/dev/null || ($(APT) update -q && $(APT) install -q -y --no-install-recommends nodejs npm)
 	npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.installed
+	@command -v chromium >/dev/null || ($(APT) update -q && $(APT) install -q -y --no-install-recommends chromium)
 	@touch $@
 
 .PHONY: demo
