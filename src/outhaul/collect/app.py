@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from outhaul.collect import azme_web, native, segment
+from outhaul.collect import azme_web, native, posthog, rudder, segment
 from outhaul.collect.intake import Intake
 from outhaul.collect.requests import Answer, Endpoint, Request, error_body, refusal
 from outhaul.errors import OuthaulError
@@ -34,10 +34,16 @@ _MAX_AGE = (b"access-control-max-age", b"86400")
 # Named one by one: a wildcard does not cover Authorization (Fetch standard, CORS protocol).
 _ALLOWED = (
     b"access-control-allow-headers",
-    b"authorization, content-type, content-encoding, anonymousid, x-retry-count",
+    b"authorization, content-type, content-encoding, anonymousid, sentat, x-retry-count",
 )
 
-ENDPOINTS: tuple[Endpoint, ...] = (*native.ENDPOINTS, *segment.ENDPOINTS, *azme_web.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *native.ENDPOINTS,
+    *segment.ENDPOINTS,
+    *rudder.ENDPOINTS,
+    *azme_web.ENDPOINTS,
+    *posthog.ENDPOINTS,
+)
 """Everything that devices ask for, of all dialects."""
 
 
