@@ -6,7 +6,7 @@ particulars repeated in every event under names with `$`, the user's properties 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outhaul import records
 from outhaul.errors import Invalid
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from outhaul.records import Record, TagOp
 
-    _Change = tuple[str, Any, TagOp]
-    """A tag's key, the value, and what is done with it."""
-
 NOT_KEPT = frozenset(
     {
         "$groupidentify",
@@ -47,6 +44,15 @@ NOT_KEPT = frozenset(
 # What the SDK itself tells of an event, as far as it is about the event: the rest is about the device, or too long.
 _TOLD = ("$event_type", "$el_text", "$survey_", "$notification_", "$selected_content", "$copy_type")
 _NAME_LIMIT = 64
+
+
+class _Change(NamedTuple):
+    """What is done with a tag; `part` tells its record apart from others that the event implies."""
+
+    key: str
+    value: Any
+    op: TagOp = "set"
+    part: str = ""
 
 
 def skim(body: bytes) -> int:
@@ -170,7 +176,7 @@ def _identify(event: Item, _batch: Batch, sieve: Sieve) -> None:
     if event.user_id is None:
         raise records.Invalid("field_missing", "an identification needs its distinct_id")
     for device, part in _devices(event):
-        _keep_tag(event, device, part, ("userid", event.user_id, "set"), sieve)
+        _keep_tag(event, device, _Change("userid", event.user_id, part=part), sieve)
 
 
 def _alias(event: Item, _batch: Batch, sieve: Sieve) -> None:
@@ -180,7 +186,7 @@ def _alias(event: Item, _batch: Batch, sieve: Sieve) -> None:
     # Both ids are one user's. Servers name the user in `alias`; an app that has named its user just adds an id.
     user = alias if event.of_server or event.user_id is None else event.user_id
     for device, part in ((event.device_id, ""), (alias, "alias:")):
-        _keep_tag(event, device, part, ("userid", user, "set"), sieve, user_id=user)
+        _keep_tag(event, device, _Change("userid", user, part=part), sieve, user_id=user)
 
 
 def _person(_event: Item, _batch: Batch, _sieve: Sieve) -> None:
@@ -190,11 +196,11 @@ def _person(_event: Item, _batch: Batch, _sieve: Sieve) -> None:
 def _tags(event: Item, sieve: Sieve) -> None:
     for change in _changes(event):
         for device, part in _devices(event):
-            _keep_tag(event, device, part, change, sieve)
+            _keep_tag(event, device, change._replace(part=part + change.part), sieve)
 
 
 def _changes(event: Item) -> Iterator[_Change]:
-    """How the event changes the user's properties: key, value, and what is done with it."""
+    """How the event changes the user's properties."""
 
     def told(key: str) -> dict[str, Any]:
         both = {**member(event.item, key), **member(event.properties, key)}
@@ -202,13 +208,13 @@ def _changes(event: Item) -> Iterator[_Change]:
 
     for name, value in told("$set_once").items():
         if value is not None:
-            yield name, value, "once"
+            yield _Change(name, value, "once", "once:")
     for name, value in told("$set").items():
-        yield name, value, "set"
+        yield _Change(name, value)
     removed = event.properties.get("$unset") or event.item.get("$unset")
     gone = [name for name in removed if isinstance(name, str)] if isinstance(removed, list) else []
     for name in keyed({_tag_name(name): None for name in gone}):
-        yield name, None, "set"
+        yield _Change(name, None, part="unset:")
 
 
 def _tag_name(name: str) -> str:
@@ -230,12 +236,9 @@ def _devices(event: Item) -> list[tuple[str, str]]:
     return [own]
 
 
-def _keep_tag(
-    event: Item, device: str, part: str, change: _Change, sieve: Sieve, *, user_id: str | None = None
-) -> None:
-    key, value, op = change
-    once = "once:" if op == "once" else ""
-    shared = event.shared(f"{part}{once}tag:{key}") | {"device_id": device}
+def _keep_tag(event: Item, device: str, change: _Change, sieve: Sieve, *, user_id: str | None = None) -> None:
+    key, value, op, part = change
+    shared = event.shared(f"{part}tag:{key}") | {"device_id": device}
     shared["user_id"] = user_id or event.user_id
     tag = Tag(**shared, timestamp=event.time, key=key, value=plain(value), op=op)
     # Only the property is quoted if it is set aside: an event may have as many as it has bytes.
