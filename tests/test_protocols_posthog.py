@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -585,48 +586,17 @@ def test_depth_does_not_hurt(tmp_path: Path) -> None:
             assert_storable(parsed, tmp_path)
 
 
-names = st.sampled_from(
-    [
-        "tap",
-        "$screen",
-        "$pageview",
-        "$pageleave",
-        "$identify",
-        "$set",
-        "$create_alias",
-        "$exception",
-        "$push_notification_opened",
-    ]
-    + ["Application Backgrounded", "Job Started", "Job Ended", "Application Crashed"]
-)
-keys = st.sampled_from(
-    [
-        "$set",
-        "$set_once",
-        "$unset",
-        "$session_id",
-        "$device_id",
-        "$anon_distinct_id",
-        "$is_identified",
-        "$screen_name",
-        "$pathname",
-        "title",
-        "alias",
-        "$exception_list",
-        "$exception_level",
-        "$lib",
-        "$timezone",
-        "$app_version",
-        "$app_build",
-        "$notification_campaign_id",
-        "$os",
-        "$survey_id",
-        "job_id",
-        "job_name",
-        "a_b",
-        "a-b",
-    ]
-)
+NAMES = """
+tap,$screen,$pageview,$pageleave,$identify,$set,$create_alias,$exception,$push_notification_opened
+Application Backgrounded,Job Started,Job Ended,Application Crashed
+"""
+KEYS = """
+$set,$set_once,$unset,$session_id,$device_id,$anon_distinct_id,$is_identified,$screen_name,$pathname,title,alias
+$exception_list,$exception_level,$lib,$timezone,$app_version,$app_build,$notification_campaign_id,$os,$survey_id
+job_id,job_name,a b,a-b
+"""
+names = st.sampled_from(re.split("[,\n]", NAMES.strip()))
+keys = st.sampled_from(re.split("[,\n]", KEYS.strip()))
 thrown = st.fixed_dictionaries(
     {"type": values, "value": values},
     optional={
