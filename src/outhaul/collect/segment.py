@@ -1,13 +1,19 @@
-"""The dialect of Segment's SDKs (`protocols.segment`)."""
+"""The dialect of Segment's SDKs (`protocols.segment`), and of RudderStack's where it is the same.
+
+Every SDK decides by the status what becomes of its queue. The settings it asks for first say where it sends, so they
+name this server for whatever key is asked about: one that is not known yet may be in a minute.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from outhaul.collect.requests import Answer, Endpoint, Request
+from outhaul.collect.requests import Answer, Endpoint, Request, json_answer
 from outhaul.errors import Busy, Invalid, TooLarge, Unauthenticated
 from outhaul.protocols.dialects import DIALECTS
 from outhaul.protocols.json_text import JSON_ERRORS, mend
@@ -16,39 +22,111 @@ if TYPE_CHECKING:
     from outhaul.collect.intake import Intake
 
 # 400 is the only client error on which every Segment SDK lets go of a batch; others keep or lose it at will.
-_STATUSES = {Unauthenticated: 503, TooLarge: 400, Invalid: 400, Busy: 503}
+STATUSES = {Unauthenticated: 503, TooLarge: 400, Invalid: 400, Busy: 503}
+TYPES = {
+    "track": "t",
+    "identify": "i",
+    "page": "p",
+    "screen": "s",
+    "group": "g",
+    "alias": "a",
+}
+"""Types of messages that have a path of their own, and its short form."""
+
+_DONE = Answer(200, b'{"success":true}')
 
 
-class _WriteKey(Struct, rename="camel"):
+class _Envelope(Struct, rename="camel"):
     write_key: Any = None
+    type: Raw | UnsetType = UNSET
+    batch: Raw | UnsetType = UNSET
 
 
-_read_write_key = msgspec.json.Decoder(_WriteKey).decode
+_read_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
-async def _take(intake: Intake, request: Request) -> Answer:
-    key = request.basic_user
+async def take(intake: Intake, request: Request, *, kind: str = "") -> Answer:
+    """Store a batch or a message; one that leaves its type to the path is of this kind."""
     skim = DIALECTS["segment"].skim
 
-    def look(body: bytes) -> str:
+    def look(body: bytes) -> tuple[str, bytes | None]:
+        key, typed = request.basic_user, None
+        if kind or not key:
+            envelope = _envelope(body)
+            # The mobile SDKs send no header: their key is in the body only. A browser that leaves sends neither.
+            key = key or _text(envelope.write_key) or _in_query(request.query)
+            if kind and envelope.type is UNSET and envelope.batch is UNSET:
+                body = typed = _with_type(body, kind)
         skim(body)
-        # The mobile SDKs send no header: their key is in the body only.
-        return key or _write_key(body)
+        return key, typed
 
-    app = await intake.apps.find(await intake.look(request, look))
-    await intake.store(app, "segment", request)
-    return Answer(200, b'{"success":true}')
+    key, typed = await intake.look(request, look)
+    app = await intake.apps.find(key)
+    await intake.store(app, "segment", request, body=typed)
+    return _DONE
 
 
-def _write_key(body: bytes) -> str:
-    try:
-        found = _read_write_key(body)
-    except JSON_ERRORS:
+async def settings(_intake: Intake, request: Request) -> Answer:
+    """What an SDK is to know before it sends: that it is to send here, and nothing to anyone else.
+
+    Without `metrics`: the mobile SDKs would take it as leave to report on themselves to their maker. `httpConfig` has
+    them wait as long as they are asked to.
+    """
+    base = request.base
+    if request.header(b"x-forwarded-proto") == "https":
+        # A proxy in front of us has the certificate, and a secure page may not send to any other address.
+        base = base.replace("http://", "https://", 1)
+    protocol, _, host = base.partition("://")
+    segment = {
+        "apiKey": request.names["key"],
+        "apiHost": f"{host}/v1",
+        "protocol": protocol,
+        "unbundledIntegrations": [],
+        "addBundledMetadata": True,
+        "httpConfig": {"rateLimitConfig": {"enabled": True}, "backoffConfig": {"enabled": True}},
+    }
+    rest: dict[str, Any] = {"plan": {}, "edgeFunction": {}, "middlewareSettings": {}}
+    return json_answer({"integrations": {"Segment.io": segment}, **rest})
+
+
+async def swallow(_intake: Intake, _request: Request) -> Answer:
+    """What SDKs report about themselves; nobody reads it."""
+    return _DONE
+
+
+def _envelope(body: bytes) -> _Envelope:
+    for text in (body, mend(body)):
         try:
-            found = _read_write_key(mend(body))
+            return _read_envelope(text)
         except JSON_ERRORS:
-            return ""
-    return found.write_key if isinstance(found.write_key, str) else ""
+            continue
+    # What it is not, skimming says.
+    return _Envelope()
 
 
-ENDPOINTS = (Endpoint("/v1/batch", ("POST",), _take, _STATUSES),)
+def _with_type(body: bytes, kind: str) -> bytes:
+    """A message with its type, which the HTTP API of Segment lets the path say."""
+    opening, brace, rest = body.partition(b"{")
+    comma = b"" if rest.lstrip().startswith(b"}") else b","
+    return opening + brace + b'"type":"%s"' % kind.encode() + comma + rest if brace else body
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _in_query(query: bytes) -> str:
+    return parse_qs(query.decode("latin-1")).get("writeKey", [""])[0]
+
+
+ENDPOINTS = (
+    *(Endpoint(f"/v1/{path}", ("POST",), take, STATUSES) for path in ("batch", "b", "import")),
+    *(
+        Endpoint(f"/v1/{path}", ("POST",), partial(take, kind=kind), STATUSES)
+        for kind, short in TYPES.items()
+        for path in (kind, short)
+    ),
+    Endpoint("/v1/m", ("POST",), swallow, STATUSES),
+    Endpoint("/v1/projects/{key}/settings", ("GET",), settings, STATUSES),
+    Endpoint("/projects/{key}/settings", ("GET",), settings, STATUSES),
+)

@@ -32,6 +32,25 @@ def keyed(tree: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree without objects inside: `{"address": {"city": "Paris"}}` as `{"address_city": "Paris"}`, keyed.
+
+    Lists stay as they are, and so do objects that are empty.
+    """
+    leaves: dict[str, Any] = {}
+    waiting = [("", tree)]
+    while waiting:
+        path, branch = waiting.pop()
+        for key, value in branch.items():
+            name = f"{path}{key}"
+            if isinstance(value, dict) and value:
+                # No key of an app has this character, so that `a_b` and `b` inside `a` are told apart.
+                waiting.append((f"{name}\0", value))
+            else:
+                leaves[name] = value
+    return keyed(leaves)
+
+
 def _rewritten(key: str) -> str:
     cleaned = _NOT_IN_KEYS.sub("_", key)
     if not cleaned[:1].isalpha():

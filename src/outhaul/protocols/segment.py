@@ -25,9 +25,9 @@ from outhaul.protocols.json_text import (
     text_of,
     write,
 )
-from outhaul.protocols.keyed import keyed
+from outhaul.protocols.keyed import flat, keyed
 from outhaul.protocols.segment_context import Tracker, technicals
-from outhaul.protocols.segment_message import Batch, Message, identifier, member, read_message, skew_of
+from outhaul.protocols.segment_message import Batch, Message, identifier, member, read_message
 from outhaul.protocols.sieve import Crowded, Sieve, crowded
 from outhaul.records import (
     Activity,
@@ -37,6 +37,7 @@ from outhaul.records import (
     FeedbackStatus,
     Frame,
     Parsed,
+    SessionStart,
     Tag,
 )
 
@@ -48,6 +49,8 @@ _PUSH: dict[str, FeedbackStatus] = {
     "Push Notification Tapped": "system-notification-actioned",
     "Push Notification Bounced": "dropped",
 }
+_COMES = {"Application Opened", "Application Foregrounded"}
+_LEAVES = {"Application Backgrounded"}
 _OF_A_CRASH = ("phone_model", "firmware_name", "firmware_version", "service_version")
 
 
@@ -82,9 +85,8 @@ def parse(frame: Frame, names: Names = NAMES) -> Parsed:
     except Invalid as error:
         sieve.set_aside("malformed", error.message, text_of(frame.body))
         return sieve.parsed
-    skew = skew_of(_sent_at(envelope), frame.received_at)
     try:
-        _sort(items, Batch(frame.received_at, skew, names), sieve)
+        _sort(items, Batch(frame.received_at, _sent_at(envelope), names), sieve)
     except Crowded as error:
         return crowded(frame, error)
     return sieve.parsed
@@ -141,7 +143,7 @@ def _track(message: Message, sieve: Sieve) -> None:
         name=event,
         properties=properties,
         time=message.time,
-        shared=message.shared(),
+        shared=message.here(),
         device=partial(_of_a_crash, message),
     )
     record = meant(happening, message.names)
@@ -162,9 +164,13 @@ def _event(message: Message, event: Any, properties: dict[str, Any], sieve: Siev
     if event is None:
         raise records.Invalid("field_missing", "a track message needs its event")
     extras = keyed(properties) or None
-    sieve.keep(Event(**message.shared(), name=event, timestamp=message.time, extras=extras), message.text)
-    if event == "Application Backgrounded":
-        sieve.keep(ActivityEnd(**message.shared(part="end"), timestamp=message.time), message.text)
+    sieve.keep(Event(**message.here(), name=event, timestamp=message.time, extras=extras), message.text)
+    if not isinstance(event, str):
+        return
+    if event in _LEAVES:
+        sieve.keep(ActivityEnd(**message.here(part="end"), timestamp=message.time), message.text)
+    elif event in _COMES and message.session_id is None:
+        sieve.keep(SessionStart(**message.here(part="start"), timestamp=message.time), message.text)
 
 
 def _push(message: Message, event: str, properties: dict[str, Any], sieve: Sieve) -> None:
@@ -193,12 +199,14 @@ def _screen(message: Message, sieve: Sieve) -> None:
     if name is None:
         raise records.Invalid("field_missing", f"a {message.type} needs a name, a category or a path")
     extras = keyed({"category": category, **properties} if category else properties) or None
-    sieve.keep(Activity(**message.shared(), name=name, start_time=message.time, extras=extras), message.text)
+    sieve.keep(Activity(**message.here(), name=name, start_time=message.time, extras=extras), message.text)
 
 
 def _identify(message: Message, sieve: Sieve) -> None:
     user = {"userid": message.user_id} if message.user_id else {}
-    _tags(message, keyed(member(message.item, "traits")) | user, sieve)
+    # RudderStack's browser SDK tells them in the context only.
+    traits = member(message.item, "traits") or member(message.context, "traits")
+    _tags(message, flat(traits) | user, sieve)
 
 
 def _group(message: Message, sieve: Sieve) -> None:
@@ -206,7 +214,7 @@ def _group(message: Message, sieve: Sieve) -> None:
     if group_id is None:
         raise records.Invalid("field_missing", "a group message needs its groupId")
     traits = {f"group_{key}": value for key, value in member(message.item, "traits").items()}
-    _tags(message, keyed(traits) | {"group": group_id}, sieve)
+    _tags(message, flat(traits) | {"group": group_id}, sieve)
 
 
 def _alias(message: Message, sieve: Sieve) -> None:

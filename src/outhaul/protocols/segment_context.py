@@ -1,4 +1,4 @@
-"""What a Segment message says about the device besides what happened: technicals, push token, place."""
+"""What a Segment message says about the device besides what happened: technicals, push token, place, session."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from outhaul.protocols.json_text import write
+from outhaul.protocols import rudder
+from outhaul.protocols.json_text import plain, write
 from outhaul.protocols.segment_message import member, particular
-from outhaul.records import Device, Location, Token
+from outhaul.protocols.segment_tokens import service_of
+from outhaul.records import Device, Location, SessionStart, Token
 
 if TYPE_CHECKING:
     from outhaul.protocols.segment_message import Message
     from outhaul.protocols.sieve import Sieve
-    from outhaul.records import TokenService
 
-_SERVICES: dict[str, TokenService] = {
-    "android": "gcm",
-    "ios": "apns",
-    "ipados": "apns",
-    "macos": "apns",
-    "tvos": "apns",
-    "visionos": "apns",
-    "watchos": "apns",
-    "windows": "wns",
-}
 _VERSION_CODE_DIGITS = 18
 
 
@@ -39,7 +30,7 @@ class Tracker:
         self._told: dict[tuple[str, str], str] = {}
 
     def take(self, message: Message) -> None:
-        """Keep a `Device`, a `Token` and a `Location` record where the message brings news."""
+        """Keep a `Device`, a `Token`, a `Location` and a `SessionStart` where the message brings news."""
         library = member(message.context, "library")
         parsed = self._sieve.parsed
         if parsed.sdk_name is None:
@@ -48,6 +39,7 @@ class Tracker:
         self._device(message)
         self._token(message)
         self._location(message)
+        self._session(message)
 
     def _is_news(self, message: Message, part: str, content: Any) -> bool:
         key, told = (message.device_id, part), write(content)
@@ -67,14 +59,15 @@ class Tracker:
 
     def _token(self, message: Message) -> None:
         device = member(message.context, "device")
-        token, kind = device.get("token"), particular(device.get("type")) or ""
-        if not token or not self._is_news(message, "token", [token, kind]):
+        token = plain(device.get("token") or None)
+        system = particular(member(message.context, "os").get("name")) or ""
+        if token is None or not self._is_news(message, "token", [token, device.get("type"), system]):
             return
-        service = _SERVICES.get(kind.lower())
+        service = service_of(device, system)
         if service is None:
             self._sieve.set_aside(
                 "not_supported",
-                f"there is no push service for device type {kind[:80]!r}",
+                "neither context.device.type nor tokenKind says which push service the token is for",
                 write({"context": {"device": device}}),
             )
             return
@@ -92,6 +85,12 @@ class Tracker:
             record = Location(**message.shared(part="location"), timestamp=message.time, **area)
             self._sieve.keep(record, lambda: write({"context": {"location": place}}))
 
+    def _session(self, message: Message) -> None:
+        starts = message.session_id is not None and rudder.starts_session(message.context)
+        if starts and self._is_news(message, "session", message.session_id):
+            record = SessionStart(**message.here(part="session"), timestamp=message.time)
+            self._sieve.keep(record, lambda: write({"context": message.context}))
+
 
 def technicals(message: Message) -> dict[str, Any]:
     """The fields of a `Device` record that the context tells, none where it does not."""
@@ -106,7 +105,7 @@ def technicals(message: Message) -> dict[str, Any]:
         "carrier_name": particular(network.get("carrier")),
         "network_type": _network_type(network),
         "locale": particular(context.get("locale")),
-        "application_version_code": _version_code(member(context, "app").get("build")),
+        "application_version_code": _version_code(rudder.app_of(member(context, "app")).get("build")),
         "time_zone_offset": _zone_offset(context.get("timezone"), message.time),
         "service_version": particular(member(context, "library").get("version")),
     }
@@ -125,9 +124,12 @@ def _version_code(build: Any) -> int | None:
 
 
 def _zone_offset(zone: Any, time: int) -> int | None:
-    """Minutes from UTC of a zone named as in the IANA database, at that time."""
+    """Minutes from UTC of a zone named as in the IANA database, at that time; or written as an offset."""
     if not isinstance(zone, str) or not zone:
         return None
+    told = rudder.offset_of(zone)
+    if told is not None:
+        return told
     try:
         offset = datetime.fromtimestamp(time / 1000, UTC).astimezone(ZoneInfo(zone)).utcoffset()
     except (KeyError, ValueError, OSError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
+from outhaul.protocols import rudder
 from outhaul.protocols.json_text import JSON_ERRORS, read, text_of, write
 from outhaul.records import EARLIEST, Invalid, to_millis
 
@@ -19,6 +20,8 @@ SKEW_IGNORED = 60_000
 MESSAGE_LIMIT = 64 * 1024
 """Bytes of one message. Segment documents 32 KB, but its SDKs send somewhat more."""
 TYPES = ("track", "screen", "page", "identify", "group", "alias")
+STAMPED_ONCE = frozenset({"analytics-kotlin", "analytics-swift", "analytics-csharp"})
+"""Libraries that write `sentAt` when they close a batch, and never again, however late it is sent."""
 
 _ID_LIMIT = 255
 
@@ -27,8 +30,12 @@ class Batch(Struct):
     """What the messages of one request have in common; `skew` is how far, in ms, their clocks are behind."""
 
     received_at: int
-    skew: int
+    sent_at: Any
     names: Names
+    skew: int = 0
+
+    def __post_init__(self) -> None:
+        self.skew = skew_of(self.sent_at, self.received_at)
 
 
 class Message(Struct):
@@ -43,7 +50,12 @@ class Message(Struct):
     device_id: str
     user_id: str | None
     application_version_name: str | None
+    session_id: str | None
     names: Names
+
+    def here(self, *, part: str = "") -> dict[str, Any]:
+        """The fields of a record that may be in a session."""
+        return self.shared(part=part) | {"session_id": self.session_id}
 
     def shared(self, *, part: str = "") -> dict[str, Any]:
         """The fields every record has. `part` names a record that the message implies besides its own."""
@@ -87,10 +99,11 @@ def read_message(raw: Raw, batch: Batch) -> Message:
         item=item,
         context=context,
         id=message_id if message_id is not None else _content_id(raw, item, batch.received_at),
-        time=_time(item, batch),
+        time=_time(item, context, batch),
         device_id=_device_id(item, context, user_id),
         user_id=user_id,
         application_version_name=_version_name(context),
+        session_id=identifier(context, "sessionId"),
         names=batch.names,
     )
 
@@ -135,6 +148,11 @@ def skew_of(sent_at: Any, received_at: int) -> int:
     return skew if abs(skew) > SKEW_IGNORED else 0
 
 
+def _library(context: dict[str, Any]) -> str:
+    name = member(context, "library").get("name")
+    return name.lower() if isinstance(name, str) else ""
+
+
 def _device_id(item: dict[str, Any], context: dict[str, Any], user_id: str | None) -> str:
     device_id = identifier(member(context, "device"), "id") or identifier(item, "anonymousId")
     if device_id is None and item["type"] == "alias":
@@ -147,7 +165,7 @@ def _device_id(item: dict[str, Any], context: dict[str, Any], user_id: str | Non
 
 
 def _version_name(context: dict[str, Any]) -> str | None:
-    version = particular(member(context, "app").get("version"))
+    version = particular(rudder.app_of(member(context, "app")).get("version"))
     if version is not None and len(version) > _ID_LIMIT:
         raise Invalid("field_invalid", f"the app's version is longer than {_ID_LIMIT} characters")
     return version
@@ -170,11 +188,17 @@ def _told_time(item: dict[str, Any]) -> tuple[str, Any]:
     return "timestamp", item.get("timestamp")
 
 
-def _time(item: dict[str, Any], batch: Batch) -> int:
+def _time(item: dict[str, Any], context: dict[str, Any], batch: Batch) -> int:
     field, value = _told_time(item)
     if value is None:
         return batch.received_at
-    time = min(_millis(value, field) + batch.skew, batch.received_at)
+    skew = batch.skew
+    if batch.sent_at is None and item.get("sentAt") is not None:
+        skew = skew_of(item["sentAt"], batch.received_at)
+    if skew > 0 and _library(context) in STAMPED_ONCE:
+        # It may be how long the batch waited for a network. That would move every event of it.
+        skew = 0
+    time = min(_millis(value, field) + skew, batch.received_at)
     if time < EARLIEST:
         raise Invalid("time_out_of_range", f"{field} {value} is before 2000")
     return time
