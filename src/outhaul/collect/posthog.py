@@ -152,8 +152,8 @@ def _with_query(request: Request) -> Request:
     return request if request.body else request._replace(body=request.query)
 
 
-_EVENTS = ("/batch", "/e", "/i/v0/e", "/capture")
-_SWALLOWED = ("/s", "/i/v1/logs", "/i/v1/metrics")
+_EVENTS = ("/batch", "/e", "/i/v0/e", "/i/v0/ai/batch", "/capture")
+_SWALLOWED = ("/s", "/i/v1/logs", "/i/v1/metrics", "/i/v1/traces")
 
 ENDPOINTS = (
     *(Endpoint(path, ("POST", "GET"), _take, _STATUSES) for path in _EVENTS),

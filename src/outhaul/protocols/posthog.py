@@ -264,5 +264,7 @@ _TAKERS: dict[str, Callable[[Item, Batch, Sieve], None]] = {
     "$create_alias": _alias,
     "$merge_dangerously": _alias,
     "$set": _person,
+    "$set_once": _person,
+    "$unset": _person,
     "Application Backgrounded": _backgrounded,
 }
