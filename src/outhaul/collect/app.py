@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from outhaul.collect import azme_web, native, posthog, rudder, segment
+from outhaul.collect import azme_web, countly, native, posthog, rudder, segment
 from outhaul.collect.intake import Intake
 from outhaul.collect.requests import Answer, Endpoint, Request, error_body, refusal
 from outhaul.errors import OuthaulError
@@ -42,6 +42,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *segment.ENDPOINTS,
     *rudder.ENDPOINTS,
     *azme_web.ENDPOINTS,
+    *countly.ENDPOINTS,
     *posthog.ENDPOINTS,
 )
 """Everything that devices ask for, of all dialects."""

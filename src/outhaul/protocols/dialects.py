@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from outhaul.protocols import azme_web, native, posthog, posthog_push, segment
+from outhaul.protocols import azme_web, countly, native, posthog, posthog_push, segment
 from outhaul.protocols.json_text import text_of
 from outhaul.records import Frame, Parsed, Reason, Reject
 
@@ -34,6 +34,8 @@ DIALECTS: dict[str, Dialect] = {
         Dialect(ADMIN, native.skim, native.parse),
         Dialect("segment", segment.skim, segment.parse),
         Dialect("azme_web", azme_web.skim, azme_web.parse),
+        Dialect("countly", countly.skim, countly.parse),
+        Dialect("countly_unproven", countly.skim, countly.parse_unproven),
         Dialect("posthog", posthog.skim, posthog.parse),
         Dialect("posthog_push", posthog_push.skim, posthog_push.parse),
     )
