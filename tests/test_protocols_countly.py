@@ -42,12 +42,14 @@ def said(**params: Any) -> Parsed:
 
 
 def records(**params: Any) -> list[dict[str, Any]]:
-    """What a request becomes, without ids and what every record has."""
+    """What a request becomes, without ids and what every record has; each that can be is in the session that is open."""
     parsed = said(**params)
     assert parsed.rejects == []
+    found = told(parsed)
+    outside = {"device", "location", "tag", "token", "feedback"}
+    assert all((record.pop("sessionId", None) == "~") != (record["kind"] in outside) for record in found)
     return [
-        {name: value for name, value in record.items() if name not in {"id", "deviceId"}}
-        for record in told(parsed)
+        {name: value for name, value in record.items() if name not in {"id", "deviceId"}} for record in found
     ]
 
 
@@ -140,15 +142,17 @@ def test_views_begin_and_end_under_one_id() -> None:
         {
             "kind": "activity",
             "deviceId": "d1",
+            "sessionId": "~",
             "id": "v1",
             "name": "Home",
             "startTime": AT - 5000,
             "extras": {"segment": "Android"},
         },
-        {"kind": "activityEnd", "deviceId": "d1", "id": f"v1:end:{AT}", "timestamp": AT},
+        {"kind": "activityEnd", "deviceId": "d1", "sessionId": "~", "id": f"v1:end:{AT}", "timestamp": AT},
         {
             "kind": "activity",
             "deviceId": "d1",
+            "sessionId": "~",
             "id": "v2",
             "name": "Cart",
             "startTime": AT - 5000,

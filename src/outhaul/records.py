@@ -17,6 +17,8 @@ from msgspec import Meta, Struct
 
 KEY_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,63}$(?!\n)"
 """A letter, then letters, digits or `_`: 64 in all. The end of it: `$` alone would let a newline follow."""
+UNNAMED = "~"
+"""The session id of records whose SDK has none: the session of the device that is open, or starts or ends with them."""
 KEY_LIMIT = 64
 EXTRAS_LIMIT = 1024
 TAG_VALUE_LIMIT = 1024
@@ -86,7 +88,8 @@ class Record(
 class InSession(Record, kw_only=True):
     """A record that may belong to a session; `info_id` refers to a `device` record sent before.
 
-    Without a `session_id` the session is derived from the device's activities, unless `standalone`.
+    Without a `session_id` the session is derived from the device's activities, unless `standalone`; `UNNAMED` is for SDKs
+    that say when sessions start and end, but do not name them.
     """
 
     session_id: Id | None = None

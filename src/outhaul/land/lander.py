@@ -19,7 +19,7 @@ import numpy as np
 from outhaul import journal
 from outhaul.durable import sync
 from outhaul.errors import Conflict
-from outhaul.land import devices, sessions, state, tags
+from outhaul.land import devices, sessions, state, tags, unnamed
 from outhaul.land.batch import KINDS, Batch
 from outhaul.land.rows import ROWS
 from outhaul.land.seen import KEY, Seen
@@ -54,6 +54,7 @@ class Lander:
         "read_segments",
         "drop_duplicates",
         "work_out_tags",
+        "name_sessions",
         "resolve_references",
         "remember_devices",
         "derive_sessions",
@@ -83,6 +84,7 @@ class Lander:
         self._db.execute("SET TimeZone = 'UTC'")
         progress = state.prepare(self._db, ledger.checkpoint().position)
         tags.prepare(self._db, self._tables)
+        unnamed.prepare(self._db)
         self._position = progress.position
         self._batch_end = progress.batch_end
         self._versions = progress.versions
@@ -187,6 +189,9 @@ class Lander:
 
     def work_out_tags(self) -> None:
         tags.work_out(self._db)
+
+    def name_sessions(self) -> None:
+        unnamed.name_sessions(self._db)
 
     def resolve_references(self) -> None:
         devices.resolve_references(self._db)

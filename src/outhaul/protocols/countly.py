@@ -1,7 +1,8 @@
 """What Countly's SDKs send to `/i`: sessions, views, events, crashes, user details and push tokens, as parameters.
 
 A request says one thing or several, all of one device. It has no id, so the ids of its records are made from all that it
-says; it carries a time that no other request of the device has. Sessions have no ids either: landing tells them apart.
+says; it carries a time that no other request of the device has. Sessions have no ids either: landing tells them apart
+(`land.unnamed`).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _one(params: dict[str, Any], received_at: int, sieve: Sieve) -> None:
     if request.has("events"):
         _events(request, sieve)
     if request.has("end_session"):
-        ended = SessionEnd(**request.shared("end"), timestamp=request.time)
+        ended = SessionEnd(**request.here("end"), timestamp=request.time)
         sieve.keep(ended, partial(request.sent, "end_session"))
 
 
@@ -136,12 +137,12 @@ def _events(request: Request, sieve: Sieve) -> None:
 
 
 def _begin(request: Request) -> Iterator[Record]:
-    yield SessionStart(**request.shared("begin"), timestamp=request.time)
+    yield SessionStart(**request.here("begin"), timestamp=request.time)
 
 
 def _duration(request: Request) -> Iterator[Record]:
     if not request.has("end_session"):
-        yield Heartbeat(**request.shared("alive"), timestamp=request.time)
+        yield Heartbeat(**request.here("alive"), timestamp=request.time)
 
 
 def _trace(request: Request) -> Iterator[Record]:
@@ -153,7 +154,7 @@ def _trace(request: Request) -> Iterator[Record]:
         if isinstance(more, dict):
             told |= more
     yield Job(
-        **request.shared("trace"),
+        **request.here("trace"),
         name=identifier(trace.get("name"), "name"),
         start_time=millis(trace.get("stz"), "stz"),
         end_time=millis(trace.get("etz"), "etz"),

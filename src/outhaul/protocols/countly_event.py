@@ -45,7 +45,7 @@ def event(request: Request, position: int, told: Any) -> Record:
     stamp = told.get("timestamp")
     time = request.time if stamp in (None, "") else millis(stamp, "timestamp")
     own_id = told.get("id")
-    shared = request.shared(str(position))
+    shared = request.here(str(position))
     if own_id not in (None, ""):
         shared["id"] = identifier(own_id, "id")
     segments = told.get("segmentation")
@@ -57,7 +57,7 @@ def event(request: Request, position: int, told: Any) -> Record:
     if key == _VIEW:
         return _view(shared, time, seconds, segments)
     if key == _PUSH_ACTION:
-        return _push_action(shared, time, segments)
+        return _push_action(request.shared(str(position)) | {"id": shared["id"]}, time, segments)
     extras = _extras(told, segments)
     if seconds > 0:
         start, end = _span(request, time, round(seconds * 1000))
@@ -120,11 +120,11 @@ def crash(request: Request) -> Iterator[Record]:
     if told.get("_nonfatal") in (True, "true", 1, "1"):
         message = found[2] if found else ""
         extras = _error_extras(told, message, stack)
-        shared = request.shared("error")
+        shared = request.here("error")
         yield Error(**shared, name=kind[:_NAME_LIMIT], timestamp=request.time, extras=extras or None)
         return
     yield Crash(
-        **request.shared("crash"),
+        **request.here("crash"),
         type=kind[:_TYPE_LIMIT],
         timestamp=request.time,
         stack_trace=stack,

@@ -44,6 +44,10 @@ class Request(Struct):
             "application_version_name": self.application_version_name,
         }
 
+    def here(self, part: str) -> dict[str, Any]:
+        """The fields of a record that may be in a session. Sessions have no ids."""
+        return self.shared(part) | {"session_id": records.UNNAMED}
+
     def has(self, name: str) -> bool:
         """Whether a parameter is there and says something."""
         return self.params.get(name) not in (None, "")
