@@ -69,6 +69,17 @@ def test_ids_are_stable_and_names_are_taken_once(tmp_path: Path) -> None:
     assert app in again.apps()
 
 
+def test_an_app_may_have_a_salt(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    app = ledger.create_app("shop", "ios", 1)
+    assert app.countly_salt is None
+    assert ledger.set_countly_salt(app.app_id, "pepper").countly_salt == "pepper"
+    assert ledger.apps()[0].countly_salt == "pepper"
+    assert ledger.set_countly_salt(app.app_id, None) == app
+    with pytest.raises(NotFound):
+        ledger.set_countly_salt("ios000009", "pepper")
+
+
 def test_an_app_is_in_a_collection_and_disabled_and_enabled(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     app = ledger.create_app("shop", "ios", 1, "Shops")

@@ -101,6 +101,27 @@ def enable_app(name: str, data: Path, as_json: bool) -> None:
     (emit if as_json else fields)(shown)
 
 
+@apps.command("countly-salt")
+@click.argument("name")
+@click.argument("salt", required=False)
+@data_option
+@json_option
+def set_countly_salt(name: str, salt: str | None, data: Path, as_json: bool) -> None:
+    """Say which salt the Countly SDK of an app makes its checksums with, so that requests are proven by them.
+
+    Requests whose checksum is missing or wrong are set aside. Without a salt no checksum is looked at. A server that runs
+    notices within five seconds.
+
+    Example:
+      outhaul apps countly-salt shop pepper --data ./data
+    """
+    with opened(data) as ledger:
+        app = ledger.set_countly_salt(ledger.app(name).app_id, salt or None)
+        record(ledger, "app.salt", app.app_id, app.app_id)
+        shown = _described(ledger, app)
+    (emit if as_json else fields)(shown)
+
+
 @click.group(cls=Group)
 def credentials() -> None:
     """Credentials of those who ask through the old API.

@@ -32,7 +32,8 @@ async def _take(intake: Intake, request: Request) -> Answer:
         await intake.store(app, "countly", request, body=start + _CUT)
         return _SUCCESS
     app = await intake.apps.find(form.app_key)
-    await intake.store(app, "countly", request, body=form.text)
+    proven = app.countly_salt is None or form.is_signed_with(app.countly_salt)
+    await intake.store(app, "countly" if proven else "countly_unproven", request, body=form.text)
     return _SUCCESS
 
 

@@ -47,7 +47,7 @@ class Installation(Struct, frozen=True, rename="camel"):
 class App(Struct, frozen=True, rename="camel"):
     """An app whose devices send, unless it is disabled. The names are those of the old API's paths.
 
-    `sdk_key` is in the app itself.
+    `sdk_key` is in the app itself, and so is `countly_salt`, if its Countly SDK makes checksums.
     """
 
     app_id: str
@@ -59,6 +59,7 @@ class App(Struct, frozen=True, rename="camel"):
     sdk_key: str
     created_at: int
     disabled_at: int | None = None
+    countly_salt: str | None = None
 
 
 class TagDeclaration(Struct, frozen=True, rename="camel"):
@@ -176,6 +177,16 @@ class Ledger(Tasks, Imports, Erasures, Access):
             NotFound: there is none of that id.
         """
         return self._set_disabled(app_id, sa.func.coalesce(apps.c.disabled_at, now))
+
+    def set_countly_salt(self, app_id: str, salt: str | None) -> App:
+        """Have requests of an app's Countly SDK proven by checksums made with a salt; None: take them without.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self._write() as connection:
+            connection.execute(sa.update(apps).where(apps.c.app_id == app_id).values(countly_salt=salt))
+        return self.app(app_id)
 
     def _set_disabled(self, app_id: str, at: Any) -> App:
         with self._write() as connection:

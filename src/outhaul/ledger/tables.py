@@ -39,6 +39,7 @@ apps = Table(
     Column("sdk_key", String(64), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    Column("countly_salt", Text),
     UniqueConstraint("name", "platform", name="uq_apps_name_platform"),
 )
 
