@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from frames import NOW, assert_storable, body_of, mutated, read, reasons, told, values
 from outhaul.errors import Invalid
 from outhaul.protocols import segment
+from outhaul.protocols.conventions import Names
+from outhaul.records import Frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +99,25 @@ def test_a_wrong_clock_is_corrected_but_never_past_the_arrival(sent_at: Any, exp
     assert record["timestamp"] == expected
 
 
+@pytest.mark.parametrize("library", ["analytics-kotlin", "analytics-swift", "Analytics-CSharp"])
+def test_a_batch_that_waited_for_a_network_is_not_moved(library: str) -> None:
+    """These libraries stamp a batch when they close it, and send it whenever they can."""
+    context = {"library": {"name": library, "version": "1"}}
+    sent = message("track", event="e", context=context, timestamp="2026-11-23T15:29:00Z")
+    hours = 3 * 3600_000
+    assert told(say(sent, sentAt="2026-11-23T15:30:00Z"))[-1]["timestamp"] == NOW - hours - 60_000
+    ahead = message("track", event="e", context=context, timestamp="2026-11-23T19:29:00Z")
+    assert told(say(ahead, sentAt="2026-11-23T19:30:00Z"))[-1]["timestamp"] == NOW - 60_000
+    refreshed = sent | {"context": {"library": {"name": "analytics-react-native"}}}
+    assert told(say(refreshed, sentAt="2026-11-23T15:30:00Z"))[-1]["timestamp"] == NOW - 60_000
+
+
+def test_each_message_may_say_itself_when_it_was_sent() -> None:
+    late = message("track", event="e", timestamp="2026-11-23T17:29:00Z", sentAt="2026-11-23T17:30:00Z")
+    assert told(say(late, sentAt=None))[0]["timestamp"] == NOW - 60_000
+    assert told(say(late | {"sentAt": {}}, sentAt=None))[0]["timestamp"] == NOW - 3_660_000
+
+
 def test_a_clock_at_its_epoch_is_corrected_and_one_that_cannot_be_is_set_aside() -> None:
     stopped = message("track", event="e", timestamp="1970-01-01T00:00:10Z")
     assert told(say(stopped, sentAt="1970-01-01T00:01:10Z"))[0]["timestamp"] == NOW - 60_000
@@ -132,6 +153,89 @@ def test_a_library_alone_is_no_device_and_an_unknown_push_service_no_token() -> 
     assert (kinds(parsed), reasons(parsed)) == (["event"], ["not_supported"])
 
 
+FID = "c-4zOB5sRl2DkA0cWvXyZ1"
+
+
+@pytest.mark.parametrize(
+    ("device", "system", "service"),
+    [
+        ({"token": "fcm", "type": "android"}, "", "gcm"),
+        ({"token": "fcm", "type": "Android"}, "iOS", "gcm"),
+        ({"token": "c0ffee" * 10, "type": "ios"}, "", "apns"),
+        ({"token": "c0ffee" * 10}, "iOS", "apns"),
+        ({"token": "abc:APA91b-x", "type": "ios"}, "", "gcm"),
+        ({"token": FID, "type": "android"}, "", "fcmFid"),
+        ({"token": FID, "type": "ios"}, "", "fcmFid"),
+        ({"token": "x", "type": "windows"}, "", "wns"),
+        ({"token": {"endpoint": "https://push.example/1"}}, "", "webpush"),
+        ({"token": '{"endpoint":"https://push.example/1"}'}, "Linux", "webpush"),
+        ({"token": "x", "tokenKind": "fcm_token"}, "", "gcm"),
+        ({"token": "x", "tokenKind": "fcm_fid"}, "", "fcmFid"),
+        ({"token": "x", "tokenKind": "apns"}, "Android", "apns"),
+        ({"token": "x", "token_kind": "apns_sandbox", "type": "ios"}, "", "apnsDev"),
+        ({"token": "x", "tokenKind": "webpush"}, "", "webpush"),
+        ({"token": "x", "tokenKind": "hms", "type": "android"}, "", "hms"),
+        ({"token": "x", "tokenKind": "pigeon", "type": "android"}, "", None),
+        ({"token": "x", "tokenKind": 5, "type": "android"}, "", None),
+        ({"token": "x"}, "", None),
+        ({"token": "x", "type": "fridge"}, "Android", None),
+    ],
+)
+def test_a_token_is_for_the_service_that_is_said_or_seen(device: Any, system: str, service: Any) -> None:
+    parsed = say(message("track", event="e", context={"device": device, "os": {"name": system}}))
+    found = [(r["token"], r["service"]) for r in told(parsed) if r["kind"] == "token"]
+    token = device["token"]
+    text = token if isinstance(token, str) else json.dumps(token, separators=(",", ":"))
+    assert found == ([(text, service)] if service else [])
+    assert reasons(parsed) == ([] if service else ["not_supported"])
+
+
+def test_traits_inside_traits_are_tags_of_their_own() -> None:
+    traits = {
+        "address": {"city": "Paris", "zip code": 75001, "gone": None, "geo": {"lat": 48.8}},
+        "address_city": "Rennes",
+        "list": [{"a": 1}],
+        "empty": {},
+    }
+    tags = {r["key"]: r["value"] for r in told(say(message("identify", traits=traits)))}
+    assert tags == {
+        "address_city": "Rennes",
+        "address_city_2": "Paris",
+        "address_zip_code": "75001",
+        "address_gone": None,
+        "address_geo_lat": "48.8",
+        "list": '[{"a":1}]',
+        "empty": "{}",
+    }
+    group = {"plan": {"name": "pro", "seats": None}}
+    tags = {r["key"]: r["value"] for r in told(say(message("group", groupId="g", traits=group)))}
+    assert tags == {"group_plan_name": "pro", "group_plan_seats": None, "group": "g"}
+
+
+def test_traits_deep_inside_or_under_long_names_are_all_kept() -> None:
+    long = "a" * 10_000
+    traits = {
+        long: {str(n): n for n in range(2_000)},
+        f"{long}b": {"0": "b"},
+        "x": {"y": {"z" * 70: {"0": 1}}},
+    }
+    tags = told(say(message("identify", traits=traits)))
+    assert len(tags) == len({r["key"] for r in tags}) == 2_002
+    assert sorted(r["value"] for r in tags) == sorted([*map(str, range(2_000)), "b", "1"])
+
+
+def test_the_names_of_jobs_errors_and_crashes_can_be_others() -> None:
+    frame = Frame(
+        app_id="a",
+        protocol="segment",
+        received_at=NOW,
+        body=json.dumps(
+            {"batch": [message("track", event="oops"), message("track", event="Error")]}
+        ).encode(),
+    )
+    assert kinds(segment.parse(frame, Names(error=frozenset({"oops"})))) == ["error", "event"]
+
+
 def test_a_place_is_a_location() -> None:
     context = {"location": {"city": "Paris", "country": "FR", "region": "IDF", "latitude": 48.8}}
     (place, _) = told(say(message("track", event="e", context=context)))
@@ -150,7 +254,23 @@ def test_named_events_become_what_they_name() -> None:
     assert (job["kind"], job["id"], job["name"]) == ("job", "j1", "upload")
     assert (job_end["kind"], job_end["id"], job_end["jobId"]) == ("jobEnd", "m2", "j1")
     assert kinds(say(message("track", event="Job Started"))) == ["event"]
-    assert kinds(say(message("track", event="Application Backgrounded"))) == ["event", "activityEnd"]
+
+
+def test_an_app_that_is_opened_starts_a_session_until_it_is_left():
+    opened = message("track", event="Application Opened", properties={"from_background": True})
+    left = message("track", event="Application Backgrounded", messageId="m2")
+    records = told(say(opened, message("screen", name="Home", messageId="m3"), left))
+    assert [(r["kind"], r["id"], r["sessionId"]) for r in records] == [
+        ("sessionStart", "m1:start", "~"),
+        ("event", "m1", "~"),
+        ("activity", "m3", "~"),
+        ("event", "m2", "~"),
+        ("activityEnd", "m2:end", "~"),
+        ("sessionEnd", "m2:over", "~"),
+    ]
+    assert {r["timestamp"] for r in records if "timestamp" in r} == {NOW - 60_000}
+    for event in ("Application Installed", "Application Updated", "Application Foregrounded"):
+        assert kinds(say(message("track", event=event))) == ["event"]
 
 
 @pytest.mark.parametrize(
@@ -288,25 +408,56 @@ def test_depth_does_not_hurt(tmp_path: Path) -> None:
 
 
 words = st.sampled_from(["track", "screen", "page", "identify", "group", "alias"])
+names = st.sampled_from(
+    [
+        "tap",
+        "Error",
+        "Job Started",
+        "Job Ended",
+        "Application Crashed",
+        "Application Opened",
+        "Application Backgrounded",
+        "Push Notification Tapped",
+    ]
+)
+properties = st.sampled_from(
+    ["name", "job_id", "job_name", "duration", "type", "campaign", "stack", "a b", "a-b"]
+)
+sessions = ["sessionId", "sessionStart"]
+parts = st.sampled_from(
+    [
+        "app",
+        "device",
+        "os",
+        "location",
+        "library",
+        "network",
+        "timezone",
+        "locale",
+        "campaign",
+        "traits",
+        *sessions,
+    ]
+)
+libraries = st.sampled_from(["analytics-swift", "analytics-node"]).map(lambda name: {"name": name})
+devices = st.fixed_dictionaries(
+    {"id": values, "version": values, "token": values, "type": st.just("ios"), "tokenKind": values}
+)
 messages = values | st.fixed_dictionaries(
     {"type": words | values, "anonymousId": st.text(max_size=4)},
     optional={
-        "event": st.sampled_from(["tap", "Error", "Job Started", "Job Ended", "Application Crashed", "Push Notification Tapped"])
-        | values,
-        "properties": st.dictionaries(st.sampled_from(["name", "job_id", "type", "campaign", "stack", "a b", "a-b"]), values)
-        | values,
+        "event": names | values,
+        "properties": st.dictionaries(properties, values) | values,
         "traits": st.dictionaries(st.text(max_size=3), values, max_size=4) | values,
-        "context": st.dictionaries(
-            st.sampled_from(["app", "device", "os", "location", "library", "network", "timezone", "locale", "campaign"]),
-            values | st.fixed_dictionaries({"id": values, "version": values, "token": values, "type": st.just("ios")}),
-        ),
+        "context": st.dictionaries(parts, values | devices | libraries | st.sampled_from([True, "GMT+0530"])),
         "timestamp": st.datetimes().map(str) | values,
+        "sentAt": st.datetimes().map(str) | values,
         "messageId": st.text(max_size=3) | values,
         "userId": values,
         "groupId": values,
         "name": values,
     },
-)  # fmt: skip
+)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

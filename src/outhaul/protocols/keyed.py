@@ -39,15 +39,19 @@ def flat(tree: dict[str, Any]) -> dict[str, Any]:
     """
     leaves: dict[str, Any] = {}
     waiting = [("", tree)]
+    branches = 0
     while waiting:
         path, branch = waiting.pop()
         for key, value in branch.items():
             name = f"{path}{key}"
-            if isinstance(value, dict) and value:
-                # No key of an app has this character, so that `a_b` and `b` inside `a` are told apart.
-                waiting.append((f"{name}\0", value))
-            else:
+            if not isinstance(value, dict) or not value:
                 leaves[name] = value
+                continue
+            branches += 1
+            # What is beyond the limit is not in the key, and would be in memory as often as there are leaves.
+            whole = len(name) <= KEY_LIMIT
+            # No key of an app has this character, so that `a_b` and `b` inside `a` are told apart.
+            waiting.append((f"{name}\0" if whole else f"{name[:KEY_LIMIT]}\0{branches}\0", value))
     return keyed(leaves)
 
 

@@ -37,6 +37,7 @@ from outhaul.records import (
     FeedbackStatus,
     Frame,
     Parsed,
+    SessionEnd,
     SessionStart,
     Tag,
 )
@@ -49,8 +50,8 @@ _PUSH: dict[str, FeedbackStatus] = {
     "Push Notification Tapped": "system-notification-actioned",
     "Push Notification Bounced": "dropped",
 }
-_COMES = {"Application Opened", "Application Foregrounded"}
-_LEAVES = {"Application Backgrounded"}
+_OPENED = "Application Opened"
+_LEFT = "Application Backgrounded"
 _OF_A_CRASH = ("phone_model", "firmware_name", "firmware_version", "service_version")
 
 
@@ -163,14 +164,16 @@ def _of_a_crash(message: Message) -> dict[str, Any]:
 def _event(message: Message, event: Any, properties: dict[str, Any], sieve: Sieve) -> None:
     if event is None:
         raise records.Invalid("field_missing", "a track message needs its event")
+    # A session that the SDK names is not begun and ended by these.
+    unnamed = message.session_id is None
+    if event == _OPENED and unnamed:
+        sieve.keep(SessionStart(**message.here(part="start"), timestamp=message.time), message.text)
     extras = keyed(properties) or None
     sieve.keep(Event(**message.here(), name=event, timestamp=message.time, extras=extras), message.text)
-    if not isinstance(event, str):
-        return
-    if event in _LEAVES:
+    if event == _LEFT:
         sieve.keep(ActivityEnd(**message.here(part="end"), timestamp=message.time), message.text)
-    elif event in _COMES and message.session_id is None:
-        sieve.keep(SessionStart(**message.here(part="start"), timestamp=message.time), message.text)
+        if unnamed:
+            sieve.keep(SessionEnd(**message.here(part="over"), timestamp=message.time), message.text)
 
 
 def _push(message: Message, event: str, properties: dict[str, Any], sieve: Sieve) -> None:

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from outhaul.protocols import rudder
 from outhaul.protocols.json_text import JSON_ERRORS, read, text_of, write
-from outhaul.records import EARLIEST, Invalid, to_millis
+from outhaul.records import EARLIEST, UNNAMED, Invalid, to_millis
 
 if TYPE_CHECKING:
     from outhaul.protocols.conventions import Names
@@ -54,8 +54,8 @@ class Message(Struct):
     names: Names
 
     def here(self, *, part: str = "") -> dict[str, Any]:
-        """The fields of a record that may be in a session."""
-        return self.shared(part=part) | {"session_id": self.session_id}
+        """The fields of a record that may be in a session: the one told, else the one that the app was opened for."""
+        return self.shared(part=part) | {"session_id": self.session_id or UNNAMED}
 
     def shared(self, *, part: str = "") -> dict[str, Any]:
         """The fields every record has. `part` names a record that the message implies besides its own."""
