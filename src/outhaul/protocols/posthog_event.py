@@ -26,6 +26,8 @@ SESSION_LIMIT = 24 * 3600 * 1000
 """How long, in ms, a session of PostHog can go on (PostHog's documentation of sessions)."""
 
 _ID_LIMIT = 255
+_LATE_ID = 60_000
+"""The event that opens a session may be this much older, in ms, than the id made for it."""
 _UUID7 = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 ).fullmatch
@@ -175,7 +177,9 @@ def _began(session_id: str | None, time: int, skew: int) -> int | None:
     if session_id is None or not _UUID7(session_id):
         return None
     began = int(session_id[:8] + session_id[9:13], 16) + skew
-    return began if max(EARLIEST, time - SESSION_LIMIT) <= began <= time else None
+    if not max(EARLIEST, time - SESSION_LIMIT) <= began <= time + _LATE_ID:
+        return None
+    return min(began, time)
 
 
 def _is_left_alone(item: dict[str, Any], properties: dict[str, Any]) -> bool:
