@@ -355,6 +355,27 @@ def test_browsers_are_let_through(server, path):
     assert "origin" in answer.headers["vary"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "let"),
+    [
+        ("rsa-retry-attempt,rsa-retry-reason", {"rsa-retry-attempt", "rsa-retry-reason"}),
+        ("x-a, x-b", {"x-a", "x-b"}),
+        ("x-a\u00e9", set()),
+        ("*", set()),
+        ("a b", set()),
+    ],
+)
+def test_headers_that_sdks_have_of_their_own_are_let_through(server, asked, let):
+    sent = {"origin": "http://page.example", "access-control-request-headers": asked.encode("latin-1")}
+    allowed = server.http.options("/v1/track", headers=sent).headers["access-control-allow-headers"]
+    names = set(allowed.replace(" ", "").split(","))
+    assert (
+        names
+        == {"authorization", "content-type", "content-encoding", "anonymousid", "sentat", "x-retry-count"}
+        | let
+    )
+
+
 @pytest.mark.parametrize("status", [202, 401, 400, 405])
 def test_browsers_may_read_every_answer(server, status):
     origin = {"origin": "http://page.example"}

@@ -8,6 +8,7 @@ merely not registered yet.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from outhaul.collect import azme_web, countly, native, posthog, rudder, segment
@@ -31,11 +32,10 @@ whose sending is cut off does not see the answer, and sends it all again."""
 _JSON = (b"content-type", b"application/json")
 _EXPOSED = (b"access-control-expose-headers", b"retry-after")
 _MAX_AGE = (b"access-control-max-age", b"86400")
-# Named one by one: a wildcard does not cover Authorization (Fetch standard, CORS protocol).
-_ALLOWED = (
-    b"access-control-allow-headers",
-    b"authorization, content-type, content-encoding, anonymousid, sentat, x-retry-count",
-)
+# Named one by one: a wildcard does not cover Authorization (Fetch standard, CORS protocol). What else is asked about is
+# allowed too: SDKs have headers of their own for what they send again, and would keep it to themselves for ever.
+_ALLOWED = b"authorization, content-type, content-encoding, anonymousid, sentat, x-retry-count"
+_is_list = re.compile(rb"[A-Za-z0-9_-]+(?:, ?[A-Za-z0-9_-]+)*").fullmatch
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *native.ENDPOINTS,
@@ -69,7 +69,8 @@ class Collect:
             answer = Answer(404, error_body("not_found", "There is nothing at this path."))
         elif method == "OPTIONS":
             methods = ", ".join((*found[0], "OPTIONS")).encode()
-            answer = Answer(204, b"", ((b"access-control-allow-methods", methods), _ALLOWED, _MAX_AGE))
+            let = (b"access-control-allow-headers", _let(headers))
+            answer = Answer(204, b"", ((b"access-control-allow-methods", methods), let, _MAX_AGE))
         elif method not in found[0]:
             allowed = ", ".join((*found[0], "OPTIONS"))
             message = f"This path takes {allowed}, not {method}."
@@ -155,6 +156,12 @@ def _match(template: list[str], segments: list[str]) -> dict[str, str] | None:
         elif expected != given:
             return None
     return names
+
+
+def _let(sent: dict[bytes, bytes]) -> bytes:
+    """Names of headers that a page may send: those it asks about too, where they are names."""
+    asked = sent.get(b"access-control-request-headers", b"")
+    return b"%s, %s" % (_ALLOWED, asked) if _is_list(asked) else _ALLOWED
 
 
 def _headers(answer: Answer, sent: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
