@@ -534,6 +534,7 @@ def test_a_subscription_is_a_device_with_a_token() -> None:
     assert (token["kind"], token["token"], token["service"], token["userId"]) == ("token", "t1", "gcm", "u1")
     assert (user["key"], user["value"], user["deviceId"]) == ("userid", "u1", token["deviceId"])
     assert told(subscribe(platform="ios"))[0]["service"] == "apns"
+    assert told(subscribe(device_token="fid_" + "a" * 18))[0]["service"] == "fcmFid"
 
 
 def test_a_second_device_of_a_user_does_not_take_the_first_ones_token() -> None:

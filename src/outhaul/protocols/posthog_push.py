@@ -8,19 +8,15 @@ of its own, named after its token, whose user is the distinct id.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from outhaul import records
 from outhaul.errors import Invalid
 from outhaul.protocols.json_text import JSON_ERRORS, mend, read, text_of, write
 from outhaul.protocols.segment_message import identifier, particular
+from outhaul.protocols.segment_tokens import service_of
 from outhaul.protocols.sieve import Sieve
 from outhaul.records import Frame, Parsed, Tag, Token
-
-if TYPE_CHECKING:
-    from outhaul.records import TokenService
-
-_SERVICES: dict[str, TokenService] = {"android": "gcm", "ios": "apns", "macos": "apns"}
 
 
 def subscription(body: bytes) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def _sort(told: dict[str, Any], frame: Frame, sieve: Sieve, *, valid: bool) -> N
     if not isinstance(token, str) or not token:
         raise records.Invalid("field_missing", "a subscription needs its device_token")
     platform = particular(told.get("platform")) or ""
-    service = _SERVICES.get(platform.lower())
+    service = service_of({"token": token, "type": platform}, "")
     if service is None:
         raise records.Invalid("not_supported", f"there is no push service for platform {platform[:80]!r}")
     named = hashlib.sha256(f"{service}:{token}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
