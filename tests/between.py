@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             name: value
             for name, value in self.headers.items()
-            if name.lower() not in {"host", "connection", "content-length", "transfer-encoding"}
+            if name.lower() not in {"connection", "content-length", "transfer-encoding"}
         }
         if sends and self.server.proxy.busy:
             self._note(body, 503)
