@@ -30,7 +30,8 @@ _KINDS = (
     "sessionEnd",
     "heartbeat",
 )
-_STARTING = {"activity", "job"}
+# A job is told when it is over, and how long it took may be rounded.
+_TIMES = {"activity": "startTime", "job": "coalesce(endTime, startTime)"}
 _THEIRS = f"sessionId = {quoted(UNNAMED)}"
 
 SCHEMA = """
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS unnamed_session (
 """
 
 _SAID = "CREATE OR REPLACE TEMP TABLE unnamed AS " + " UNION ALL ".join(
-    f"SELECT '{kind}' AS kind, app, deviceId, seq, {'startTime' if kind in _STARTING else 'timestamp'} AS ts, id, receivedAt "
+    f"SELECT '{kind}' AS kind, app, deviceId, seq, {_TIMES.get(kind, 'timestamp')} AS ts, id, receivedAt "
     f"FROM in_{kind} WHERE {_THEIRS}"
     for kind in _KINDS
 )
