@@ -258,7 +258,24 @@ def test_a_handled_exception_is_an_error() -> None:
     sent = event("$exception", {"$exception_list": [THROWN], "$exception_level": "error", "screen": "Home"})
     (record,) = told(say(sent))
     assert (record["kind"], record["name"]) == ("error", "TypeError")
-    assert record["extras"] == {"message": "boom", "screen": "Home"}
+    assert record["extras"] == {
+        "screen": "Home",
+        "message": "boom",
+        "stack": "at pay (app.js:9)\nat main (app.js:1:2)",
+    }
+
+
+def test_a_long_message_or_stack_does_not_cost_the_error() -> None:
+    long = THROWN | {"value": "é\n" * 2000}
+    (record,) = told(say(event("$exception", {"$exception_list": [long], "screen": "Home"})))
+    extras = record["extras"]
+    assert 1020 <= len(json.dumps(extras, ensure_ascii=False, separators=(",", ":"))) <= 1024
+    assert (extras["screen"], extras["message"][:4]) == ("Home", "é\né\n")
+    own = event("$exception", {"$exception_list": [THROWN], "message": "mine", "stack": "own"})
+    assert told(say(own))[0]["extras"] == {"message": "mine", "stack": "own"}
+    deep = THROWN | {"mechanism": {"handled": False}, "stacktrace": {"frames": FRAMES * 5_000}}
+    (record,) = told(say(event("$exception", {"$exception_list": [deep]})))
+    assert record["stackTrace"].endswith("\n    ... 9800 more")
 
 
 @pytest.mark.parametrize("how", ["fatal", "unhandled", "unhandled cause"])

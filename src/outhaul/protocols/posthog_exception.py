@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 from outhaul.protocols.json_text import plain
 from outhaul.protocols.keyed import keyed
 from outhaul.protocols.posthog_context import of_a_crash
+from outhaul.protocols.room import filled
 from outhaul.protocols.segment_message import member, particular
 from outhaul.records import Crash, Error
 
 if TYPE_CHECKING:
     from outhaul.protocols.posthog_event import Item
 
-_FRAMES_LIMIT = 1_000
-"""Frames of one exception that are written out: a stack that overflowed repeats itself."""
+_FRAMES_LIMIT = 200
+"""Calls of one exception that are written out: a stack that overflowed repeats itself."""
 # On these the innermost call comes last, as they send it; it is written first.
 _REVERSED = ("python", "web", "node", "hermes", "ruby", "php")
 
@@ -22,23 +23,24 @@ _REVERSED = ("python", "web", "node", "hermes", "ruby", "php")
 def exception(event: Item) -> Crash | Error:
     """A `Crash` if nothing handled the exception or it is said to be fatal, else an `Error`.
 
-    The class of the exception is the error's name and the crash's type. An error has the message among its extras;
-    a crash has it in its stack trace, as the line above the frames.
+    The class of the exception is the error's name and the crash's type. An error has the message and the stack among
+    its extras, as far as there is room; a crash has both in its stack trace.
     """
     told = _exceptions(event.properties)
     kind = particular(told[0].get("type")) if told else None
     message = plain(told[0].get("value")) if told else None
+    trace = _trace(told, event.properties)
     fatal = event.properties.get("$exception_level") == "fatal"
     if fatal or any(member(one, "mechanism").get("handled") is False for one in told):
         return Crash(
             **event.within(),
             type=kind or "Error",
             timestamp=event.time,
-            stack_trace=_trace(told, event.properties) or None,
+            stack_trace=trace or None,
             **of_a_crash(event),
         )
-    extras = keyed({"message": message, **event.own()} if message else event.own()) or None
-    return Error(**event.within(), name=kind or "Error", timestamp=event.time, extras=extras)
+    extras = filled(filled(keyed(event.own()), "message", message or ""), "stack", _calls(told))
+    return Error(**event.within(), name=kind or "Error", timestamp=event.time, extras=extras or None)
 
 
 def _exceptions(properties: dict[str, Any]) -> list[dict[str, Any]]:
@@ -61,8 +63,17 @@ def _trace(told: list[dict[str, Any]], properties: dict[str, Any]) -> str:
     for one in told:
         kind, message = particular(one.get("type")) or "Error", plain(one.get("value"))
         lines.append(("Caused by: " if lines else "") + (f"{kind}: {message}" if message else kind))
-        lines += [f"    at {_place(frame)}" for frame in _frames(one)]
+        calls = _frames(one)
+        lines += [f"    at {_place(frame)}" for frame in calls[:_FRAMES_LIMIT]]
+        if len(calls) > _FRAMES_LIMIT:
+            lines.append(f"    ... {len(calls) - _FRAMES_LIMIT} more")
     return "\n".join(lines)
+
+
+def _calls(told: list[dict[str, Any]]) -> str:
+    """Where the exception came from, without what caused it."""
+    frames = _frames(told[0])[:_FRAMES_LIMIT] if told else []
+    return "\n".join(f"at {_place(frame)}" for frame in frames)
 
 
 def _frames(one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,7 +83,7 @@ def _frames(one: dict[str, Any]) -> list[dict[str, Any]]:
     platform = particular(frames[0].get("platform")) if frames else None
     if platform is not None and platform.startswith(_REVERSED):
         frames.reverse()
-    return frames[:_FRAMES_LIMIT]
+    return frames
 
 
 def _place(frame: dict[str, Any]) -> str:
