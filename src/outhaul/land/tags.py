@@ -86,6 +86,8 @@ def prepare(db: DuckDBPyConnection, tables: Tables) -> None:
 
 def work_out(db: DuckDBPyConnection) -> None:
     """Turn changes in `in_tag` into the values they lead to; those without effect or sense leave it."""
+    if not db.execute("SELECT 1 FROM in_tag LIMIT 1").fetchone():
+        return
     if db.execute("SELECT 1 FROM in_tag WHERE op IS NOT NULL LIMIT 1").fetchone():
         _apply(db, _Outcome(db.execute(_CHANGES).fetchall()))
     db.execute(_REMEMBER)
