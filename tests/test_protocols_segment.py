@@ -333,7 +333,25 @@ def test_a_screen_goes_by_the_best_name_it_has() -> None:
     assert name(name="Home", category="Main") == "Home"
     assert name(properties={"name": "Docs", "path": "/d"}) == "Docs"
     assert name(name=None, category="Main") == "Main"
-    assert name(properties={"path": "/d"}) == "/d"
+    assert name(properties={"path": "/d", "title": "D"}) == "/d"
+    assert name(properties={"path": "/" * 65, "title": "D"}) == "D"
+    assert name(properties={"title": "D"}) == "D"
+    assert reasons(say(message("page", properties={"path": "/" * 65}))) == ["name_invalid"]
+
+
+def test_a_long_address_does_not_cost_the_page():
+    page = {
+        "path": "/d",
+        "search": "?" + "s" * 500,
+        "url": "https://shop.example/d?" + "s" * 500,
+        "title": "D",
+    }
+    (record,) = told(say(message("page", properties={**page, "from": "push"}, context={"page": page})))
+    assert record["extras"] == {"path": "/d", "search": page["search"], "title": "D", "from": "push"}
+    own = {"from": "p" * 1024}
+    assert reasons(say(message("page", properties={**page, **own}, context={"page": page}))) == [
+        "extras_too_long"
+    ]
 
 
 @pytest.mark.parametrize(

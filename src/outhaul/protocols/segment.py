@@ -50,6 +50,7 @@ _PUSH: dict[str, FeedbackStatus] = {
     "Push Notification Tapped": "system-notification-actioned",
     "Push Notification Bounced": "dropped",
 }
+_NAME_LIMIT = 64
 _OPENED = "Application Opened"
 _LEFT = "Application Backgrounded"
 _OF_A_CRASH = ("phone_model", "firmware_name", "firmware_version", "service_version")
@@ -198,11 +199,33 @@ def _push(message: Message, event: str, properties: dict[str, Any], sieve: Sieve
 def _screen(message: Message, sieve: Sieve) -> None:
     properties = member(message.item, "properties")
     category = message.item.get("category")
-    name = message.item.get("name") or properties.get("name") or category or properties.get("path")
+    extras = keyed(_room({"category": category, **properties} if category else properties, message)) or None
+    name = message.item.get("name") or properties.get("name") or category or _page(properties)
     if name is None:
         raise records.Invalid("field_missing", f"a {message.type} needs a name, a category or a path")
-    extras = keyed({"category": category, **properties} if category else properties) or None
-    sieve.keep(Activity(**message.here(), name=name, start_time=message.time, extras=extras), message.text)
+    record = Activity(**message.here(), name=name, start_time=message.time, extras=extras)
+    sieve.keep(record, message.text)
+
+
+def _room(properties: dict[str, Any], message: Message) -> dict[str, Any]:
+    """The properties, without the longest of those that the SDK adds about the page where all are too much.
+
+    Browser SDKs tell every page's address several times over, and a long one must not cost the page.
+    """
+    page = member(message.context, "page")
+    added = [key for key, value in properties.items() if isinstance(value, str) and page.get(key) == value]
+    added.sort(key=lambda key: len(properties[key]))
+    while added and len(write(properties)) > records.EXTRAS_LIMIT:
+        longest = added.pop()
+        properties = {key: value for key, value in properties.items() if key != longest}
+    return properties
+
+
+def _page(properties: dict[str, Any]) -> Any:
+    """What a page without a name is called: its path, or its title where the path is too long for a name."""
+    path, title = properties.get("path"), properties.get("title")
+    fits = isinstance(path, str) and len(path) <= _NAME_LIMIT
+    return path if fits or not title else title
 
 
 def _identify(message: Message, sieve: Sieve) -> None:
