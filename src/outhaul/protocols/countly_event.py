@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from outhaul import records
 from outhaul.protocols.countly_request import Request, identifier, millis, number, particular
-from outhaul.protocols.json_text import write
 from outhaul.protocols.keyed import keyed
+from outhaul.protocols.room import filled
 from outhaul.records import (
-    EXTRAS_LIMIT,
     Activity,
     ActivityEnd,
     Crash,
@@ -136,17 +135,7 @@ def crash(request: Request) -> Iterator[Record]:
 
 
 def _error_extras(told: dict[str, Any], message: str, stack: str) -> dict[str, Any]:
-    """What was told with an error; of its stack as much as there is room for."""
+    """What was told with an error; of its message and stack as much as there is room for."""
     custom = told.get("_custom")
     extras = keyed(custom) if isinstance(custom, dict) else {}
-    if message:
-        extras.setdefault("message", message)
-    # Escapes in JSON take up to six characters for one.
-    low, high = 0, min(len(stack), EXTRAS_LIMIT)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = len(write({**extras, "stack": stack[:middle]})) <= EXTRAS_LIMIT
-        low, high = (middle, high) if fits else (low, middle - 1)
-    if low:
-        extras.setdefault("stack", stack[:low])
-    return extras
+    return filled(filled(extras, "message", message), "stack", stack)
