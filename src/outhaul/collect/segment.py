@@ -69,8 +69,8 @@ async def take(intake: Intake, request: Request, *, kind: str = "") -> Answer:
 async def settings(_intake: Intake, request: Request) -> Answer:
     """What an SDK is to know before it sends: that it is to send here, and nothing to anyone else.
 
-    Without `metrics`: the mobile SDKs would take it as leave to report on themselves to their maker. `httpConfig` has
-    them wait as long as they are asked to.
+    None of what they would report about themselves: left to its defaults, the browser SDK sends it to its maker every half
+    minute, and the one for Apple's devices whenever something fails. `httpConfig` has them wait as long as they are asked to.
     """
     base = request.base
     if request.header(b"x-forwarded-proto") == "https":
@@ -86,7 +86,8 @@ async def settings(_intake: Intake, request: Request) -> Answer:
         "httpConfig": {"rateLimitConfig": {"enabled": True}, "backoffConfig": {"enabled": True}},
     }
     rest: dict[str, Any] = {"plan": {}, "edgeFunction": {}, "middlewareSettings": {}}
-    return json_answer({"integrations": {"Segment.io": segment}, **rest})
+    metrics = {"sampleRate": 0, "host": f"{host}/v1"}
+    return json_answer({"integrations": {"Segment.io": segment}, "metrics": metrics, **rest})
 
 
 async def swallow(_intake: Intake, _request: Request) -> Answer:
