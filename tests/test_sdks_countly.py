@@ -67,6 +67,10 @@ def node_sdk(node, job):
         stderr=subprocess.PIPE,
         text=True,
     )
+    own = {"app_key": job["options"]["app_key"], "device_id": job["options"].get("device_id")}
+    for method, *given in job.get("calls", []):
+        if method == "request":
+            given[0] |= own
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
@@ -152,6 +156,8 @@ CALLS = [
     ["report_conversion", "spring", "u7"],
     ["report_trace", {"type": "network", "name": "/api", "stz": NOW - 900, "etz": NOW - 100, "apm_metrics": {"size": 7}}],
     ["report_feedback", {"widget_id": "w1", "rating": 5, "comment": "fine"}],
+    ["add_event", {"key": "[CLY]_push_action", "segmentation": {"i": "42", "b": "0", "p": "a"}}],
+    ["request", {"token_session": 1, "android_token": "fcm:token", "token_provider": "FCM", "timestamp": NOW}],
     ["fetch_remote_config"],
     ["sleep", 1200],
     ["end_event", {"key": "upload", "segmentation": {"size": 1}}],
@@ -226,7 +232,7 @@ def check_node(found):
     assert without([device], "firstSeen", "lastSeen", "lastInfo", "lastLocation", "serviceVersion") == [
         {
             **here,
-            "nativePushEnabled": False,
+            "nativePushEnabled": True,
             "phoneModel": "Pixel 8",
             "firmwareName": "Android",
             "firmwareVersion": "15",
@@ -238,7 +244,10 @@ def check_node(found):
             "appInfo": TAGS,
         }
     ]
-    assert found["tokens"] == found["feedbackByDate"] == []
+    [token] = found["tokens"]
+    assert (token["token"], token["service"], token["registeredAt"]) == ("fcm:token", "gcm", NOW)
+    [feedback] = found["feedbackByDate"]
+    assert (feedback["campaignId"], feedback["system-notification-actioned"]) == (42, 1)
 
 
 def test_the_node_sdk(server, node, tmp_path):
