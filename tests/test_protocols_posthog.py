@@ -218,6 +218,13 @@ def test_a_page_with_a_long_path_goes_by_its_title() -> None:
     )
 
 
+def test_a_long_link_does_not_cost_what_happens_on_the_page() -> None:
+    by_link = WEB | {"utm_campaign": "c" * 900, "gclid": "g" * 300, "revenue": 5}
+    assert told(say(event(properties=by_link)))[-1]["extras"] == {"gclid": "g" * 300, "revenue": 5}
+    parsed = say(event(properties={"mine": "x" * 1100, "utm_campaign": "spring"}))
+    assert reasons(parsed) == ["extras_too_long"]
+
+
 def test_a_session_begins_when_its_id_was_made() -> None:
     sent = [event(properties={"$session_id": SESSION, "$device_id": "d1"}, uuid=u) for u in ("a", "b")]
     start, *events = told(say(*sent))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
-from outhaul.protocols.json_text import JSON_ERRORS, read, text_of
+from outhaul.protocols.json_text import JSON_ERRORS, read, text_of, write
 from outhaul.protocols.segment_message import identifier, member, particular, skew_of
-from outhaul.records import EARLIEST, Invalid, to_millis
+from outhaul.records import EARLIEST, EXTRAS_LIMIT, Invalid, to_millis
 
 if TYPE_CHECKING:
     from outhaul.protocols.conventions import Names
@@ -26,6 +26,11 @@ SESSION_LIMIT = 24 * 3600 * 1000
 """How long, in ms, a session of PostHog can go on (PostHog's documentation of sessions)."""
 
 _ID_LIMIT = 255
+_OF_A_PAGE = frozenset(
+    "title utm_source utm_medium utm_campaign utm_content utm_term gad_source mc_cid gclid gclsrc dclid gbraid wbraid "  # noqa: SIM905
+    "fbclid msclkid twclid li_fat_id igshid ttclid rdt_cid epik qclid sccid oppref bfcid irclid _kx".split()
+)
+"""What the browser SDK puts beside the app's own: the page's title, and what its address says of where visitors come from."""
 _LATE_ID = 60_000
 """The event that opens a session may be this much older, in ms, than the id made for it."""
 _UUID7 = re.compile(
@@ -81,12 +86,21 @@ class Item(Struct):
         return text_of(self.raw)
 
     def own(self) -> dict[str, Any]:
-        """The properties that the app gave the event, without those that every event has from the SDK."""
-        return {
+        """The properties that the app gave the event, without those that every event has from the SDK.
+
+        Where all are too much, without the longest of what the browser SDK tells about the page: a link that somebody
+        came by, however long, must not cost all events of the visit.
+        """
+        given = {
             key: value
             for key, value in self.properties.items()
             if value is not None and not key.startswith("$") and key not in {"token", "distinct_id"}
         }
+        added = [key for key in given if key in _OF_A_PAGE and isinstance(given[key], str)]
+        added.sort(key=lambda key: len(given[key]))
+        while added and len(write(given)) > EXTRAS_LIMIT:
+            del given[added.pop()]
+        return given
 
 
 def read_item(raw: Raw, batch: Batch) -> Item:
