@@ -190,6 +190,15 @@ def test_a_token_is_for_the_service_that_is_said_or_seen(device: Any, system: st
     assert reasons(parsed) == ([] if service else ["not_supported"])
 
 
+@pytest.mark.parametrize("library", ["analytics.js", "RudderLabs JavaScript SDK"])
+def test_a_token_in_a_browser_is_for_web_push(library: str) -> None:
+    context = {"device": {"token": "endpoint"}, "library": {"name": library}}
+    found = [
+        r["service"] for r in told(say(message("track", event="e", context=context))) if r["kind"] == "token"
+    ]
+    assert found == ["webpush"]
+
+
 def test_traits_inside_traits_are_tags_of_their_own() -> None:
     traits = {
         "address": {"city": "Paris", "zip code": 75001, "gone": None, "geo": {"lat": 48.8}},

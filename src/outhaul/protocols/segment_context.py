@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from outhaul.protocols.sieve import Sieve
 
 _VERSION_CODE_DIGITS = 18
+_BROWSER_LIBRARIES = ("analytics.js", "RudderLabs JavaScript SDK")
 
 
 class Tracker:
@@ -60,7 +61,7 @@ class Tracker:
     def _token(self, message: Message) -> None:
         device = member(message.context, "device")
         token = plain(device.get("token") or None)
-        system = particular(member(message.context, "os").get("name")) or ""
+        system = particular(member(message.context, "os").get("name")) or _platform(message.context)
         if token is None or not self._is_news(message, "token", [token, device.get("type"), system]):
             return
         service = service_of(device, system)
@@ -109,6 +110,11 @@ def technicals(message: Message) -> dict[str, Any]:
         "time_zone_offset": _zone_offset(context.get("timezone"), message.time),
         "service_version": particular(member(context, "library").get("version")),
     }
+
+
+def _platform(context: dict[str, Any]) -> str:
+    """`web` where the message is from an SDK for browsers, which name no system; else nothing."""
+    return "web" if member(context, "library").get("name") in _BROWSER_LIBRARIES else ""
 
 
 def _network_type(network: dict[str, Any]) -> str | None:
