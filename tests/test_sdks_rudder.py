@@ -197,7 +197,7 @@ def from_node(between, server, key, node, tmp_path):
     return node_hosts(reached)
 
 
-def from_python(between, server, key):
+def from_python(between, server, key, node, tmp_path):
     """All calls through `rudder-sdk-python`, with the server busy, then killed, then started again."""
     failures = []
     client = Client(key, host=between.url, on_error=lambda error, _: failures.append(error))
@@ -227,11 +227,8 @@ def from_python(between, server, key):
 def test_servers(server, between, node, tmp_path, sdk):
     """The SDKs for servers, which speak for devices: gzip under any content type, exported once, nobody else reached."""
     out = Exported(server, sdk)
-    drive = {
-        "node": lambda: from_node(between, server, out.key, node, tmp_path),
-        "python": lambda: from_python(between, server, out.key),
-    }
-    assert drive[sdk]() <= HERE
+    drive = {"node": from_node, "python": from_python}[sdk]
+    assert drive(between, server, out.key, node, tmp_path) <= HERE
     sent = [request for request in between.seen if request.method == "POST"]
     assert len(sent) >= 2
     assert {request.path for request in sent} == {"/v1/batch"}
