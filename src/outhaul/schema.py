@@ -435,7 +435,12 @@ EXPORTS: dict[str, Export] = {
                 _DEVICE,
                 Column("userId", "string", "The device's `userid` tag"),
                 Column("token", "string", "The push token", required=True),
-                Column("service", "string", "gcm, adm, apns, apnsDev, wns, mpns, fcmFid, webpush or hms", required=True),
+                Column(
+                    "service",
+                    "string",
+                    "gcm, adm, apns, apnsDev, wns, mpns, fcmFid, webpush or hms",
+                    required=True,
+                ),
                 Column("registeredAt", "time", "When it was registered"),
                 Column("lastSeen", "time", "Last sign of life of the device"),
             ),
