@@ -27,6 +27,7 @@
       x Damaged            data at rest does not read back as it was written
       x Cancelled          somebody asked for it to be stopped
       x ExportFailed       an export that was waited for ended without success
+      x ErasureFailed      so did an erasure
 
 Every error carries a ``code`` that never changes, a message that says what happened to what, and a
 ``hint`` that says what to do. None of the three ever holds a secret.
@@ -215,3 +216,9 @@ class ExportFailed(OuthaulError):
     """An export that was waited for ended without success; its code is that of the failure."""
 
     code = "export_failed"
+
+
+class ErasureFailed(OuthaulError):
+    """An erasure that was waited for ended without success; the message says why."""
+
+    code = "erasure_failed"
