@@ -11,6 +11,7 @@ import msgspec
 from outhaul import __version__
 from outhaul.cli.apps import apps, credentials
 from outhaul.cli.collect import collect
+from outhaul.cli.collections import collections
 from outhaul.cli.completion import completion
 from outhaul.cli.config import config
 from outhaul.cli.devices import devices, tags
@@ -45,7 +46,7 @@ def outhaul() -> None:
 
 
 for _command in (
-    *(serve, apps, credentials, tokens, tables, rejects, audit),
+    *(serve, apps, collections, credentials, tokens, tables, rejects, audit),
     *(export, devices, tags, people, collect, config, doctor, completion),
 ):
     outhaul.add_command(_command)
