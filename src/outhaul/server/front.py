@@ -21,7 +21,7 @@ from outhaul.api.operations import PREFIX
 from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
 from outhaul.collect import Apps, Collect
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.devices import Register
 from outhaul.errors import Busy, Conflict
 from outhaul.journal import Journal
@@ -68,7 +68,9 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     collect = Collect(journal, apps, config, now)
     keyring = Keyring.open(data, config.secret_key)
     register = Register(Devices(Tables(data / "tables")), ledger, journal, now)
-    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, register, now)
+    sources = Sources(config.destinations)
+    destinations = Destinations(config.destinations)
+    door = Door(ledger, keyring, config, destinations, journal.roll, register, now, sources=sources)
     stopping = asyncio.Event()
     api = _api(
         data, ledger, keyring, config, mark=journal.roll, register=register, apps=apps, stopping=stopping
