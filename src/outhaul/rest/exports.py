@@ -17,6 +17,7 @@ from outhaul.wire import (
     Mask,
     PeriodBy,
     Phase,
+    Subject,
     TaskState,
     TimeFormat,
 )
@@ -46,11 +47,12 @@ class ExportSpec(Asked, frozen=True):
     """An export asked for. `app` is its name or its `appId`; without a `destination` the server keeps the files.
 
     `compression` of None is `zstd` for Parquet and `none` for text. `maxFileBytes` and `dayPath` go with
-    `layout: parts`.
+    `layout: parts`. `of` goes with kind `history`: whose.
     """
 
     app: Name
     kind: Kind
+    of: Subject | None = None
     period: Between | None = None
     campaigns: CampaignChoice | None = None
     format: Format = "jsonl"
