@@ -23,7 +23,7 @@ What always holds:
 
 from outhaul.journal.frames import Header
 from outhaul.journal.offers import backlog, offer, offered
-from outhaul.journal.reading import Segment, discard, preserve, read, segments
+from outhaul.journal.reading import Segment, damaged, discard, preserve, read, segments
 from outhaul.journal.writing import Journal
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Journal",
     "Segment",
     "backlog",
+    "damaged",
     "discard",
     "offer",
     "offered",

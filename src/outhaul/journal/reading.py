@@ -86,6 +86,11 @@ def preserve(segment: Segment) -> Path:
     return kept
 
 
+def damaged(directory: Path) -> list[Path]:
+    """What is kept of damaged segments, of all apps: nobody can tell whose the damaged part is."""
+    return sorted((directory / "damaged").glob("*"))
+
+
 def _inflated(body: bytes, encoding: Encoding, limit: int) -> bytes:
     try:
         return inflate(body, encoding, limit)
@@ -95,6 +100,6 @@ def _inflated(body: bytes, encoding: Encoding, limit: int) -> bytes:
 
 def damaged_folder(directory: Path) -> Path:
     """Where what is damaged is kept; made if it is missing."""
-    damaged = directory / "damaged"
-    damaged.mkdir(exist_ok=True)
-    return damaged
+    folder = directory / "damaged"
+    folder.mkdir(exist_ok=True)
+    return folder

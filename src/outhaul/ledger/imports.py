@@ -80,14 +80,17 @@ class Imports(Store):
         return [Due(**row) for row in self._read(unfinished)]
 
     def start_import(self, import_id: str, attempt: int, now: int) -> bool:
-        """Say that an attempt is under way; False while somebody is being erased from its app.
+        """Say that an attempt is under way; False while somebody is being removed from its app's tables.
 
         What an import finds out about devices must not come from before an erasure and be used after it.
         """
         with self._write() as connection:
             found = _find(connection, import_id)
             under_way = sa.select(erasures.c.id).where(
-                erasures.c.app_id == found.app_id, erasures.c.state == "started"
+                erasures.c.app_id == found.app_id,
+                erasures.c.state == "started",
+                # By then the tables know nothing of them any more.
+                erasures.c.phase != "deleting",
             )
             if connection.execute(under_way).first() is not None:
                 return False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from outhaul.container import Destinations
 from outhaul.errors import Conflict
+from outhaul.export import counting
 from outhaul.export.exporter import Exporter
 from outhaul.jobs import Jobs, Work
 from outhaul.keys import Keyring
@@ -51,11 +52,12 @@ def run(data: Path, config: Config) -> None:
 
 def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     ledger = Ledger(data)
+    keyring = Keyring.open(data, config.secret_key)
     exporter = Exporter(
         data,
         ledger,
         config,
-        Keyring.open(data, config.secret_key),
+        keyring,
         Destinations(config.destinations, downloads=data / "downloads"),
         now,
     )
@@ -68,8 +70,9 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     jobs = Jobs(data, config, {"exports": exports})
     exporter.clear_spill()
     # A daemon: when this thread fails the process must end, so that it is started again whole.
+    maintainer = Maintainer(data, ledger, config, keyring, counting.count, now)
     landing = threading.Thread(
-        target=_land, args=(data, ledger, config, stopping), name="landing", daemon=True
+        target=_land, args=(data, ledger, config, maintainer, stopping), name="landing", daemon=True
     )
     landing.start()
     jobs.start()
@@ -96,21 +99,17 @@ def _due(tasks: list[Due], per_app: int) -> list[Due]:
     return due
 
 
-def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event) -> None:
-    maintainer = Maintainer(data, config, now)
-    landed = True
+def _land(
+    data: Path, ledger: Ledger, config: Config, maintainer: Maintainer, stopping: threading.Event
+) -> None:
     while not stopping.is_set():
         lander = None
         try:
             lander = patiently(lambda: Lander(data, ledger, config, now), Conflict)
             while not stopping.is_set():
-                if lander.land():
-                    landed = True
-                elif landed:
-                    # Only after a landing is there anything to do, and only while none waits is there time.
-                    landed = maintainer.compact()
-                    maintainer.vacuum()
-                else:
+                landed = lander.land()
+                # One small step: what devices send next must not wait for more.
+                if not maintainer.turn(lander, landed=landed) and not landed:
                     stopping.wait(_LOOK_S)
         except Exception:
             # The journal keeps what was not landed; a new lander repeats the batch from what is durable.
