@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from outhaul.api.access import Access, Caller
     from outhaul.config import Config
-    from outhaul.container import Destinations
+    from outhaul.container import Destinations, Sources
     from outhaul.devices import Register
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
@@ -41,7 +41,7 @@ class Door(NamedTuple):
     """What handlers work with: the nouns, the clock, and what there is only so much of.
 
     `downloads` is the folder with the files that the server keeps. `mark` closes what the journal holds and gives the
-    position that an export has to wait for. `apps_changed` has devices answered by what the ledger says from then on.
+    position that an export or import has to wait for. `apps_changed` has devices answered by what the ledger says from then on.
     `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's server. `watchers` has a place for each
     stream of events, all of which end once `stopping` is set. Calls to the ledger and the tables block: make them with
     `asyncio.to_thread`.
@@ -52,6 +52,7 @@ class Door(NamedTuple):
     keyring: Keyring
     config: Config
     destinations: Destinations
+    sources: Sources
     tables: Tables
     devices: Register
     downloads: Path

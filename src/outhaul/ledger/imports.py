@@ -41,6 +41,27 @@ class Imports(Store):
             connection.execute(sa.insert(imports).values(to_row(asked)))
         return asked
 
+    def import_key_used(self, created_by: str, key: str) -> bool:
+        """Whether somebody has asked for an import with this idempotency key."""
+        same = sa.select(imports.c.id).where(
+            imports.c.created_by == created_by, imports.c.idempotency_key == key
+        )
+        return bool(self._read(same))
+
+    def count_unfinished_imports(self, created_by: str) -> int:
+        """How many imports that somebody asked for have not ended."""
+        count = sa.select(sa.func.count().label("count")).select_from(imports)
+        mine = count.where(imports.c.created_by == created_by, imports.c.state.not_in(ENDED))
+        return int(self._read(mine)[0]["count"])
+
+    def import_time(self, created_by: str, since: int, number: int) -> int | None:
+        """When the import so many from somebody's newest (1 is the newest) was asked for; None if not since that time."""
+        times = sa.select(imports.c.created_at).where(
+            imports.c.created_by == created_by, imports.c.created_at >= since
+        )
+        rows = self._read(times.order_by(imports.c.created_at.desc()).offset(number - 1).limit(1))
+        return int(rows[0]["created_at"]) if rows else None
+
     def find_import(self, import_id: str) -> Import:
         """One import.
 

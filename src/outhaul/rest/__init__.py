@@ -62,6 +62,14 @@ from outhaul.rest.exports import (
     Progress,
     Trouble,
 )
+from outhaul.rest.imports import (
+    ImportList,
+    ImportProgress,
+    ImportShown,
+    ImportSpec,
+    NewSource,
+    SourceShown,
+)
 from outhaul.rest.people import EarlierExport, ErasureList, ErasureShown, InApp, Receipt
 
 __all__ = [
@@ -96,6 +104,10 @@ __all__ = [
     "ExportList",
     "ExportSpec",
     "File",
+    "ImportList",
+    "ImportProgress",
+    "ImportShown",
+    "ImportSpec",
     "InApp",
     "IssuedToken",
     "KindList",
@@ -105,6 +117,7 @@ __all__ = [
     "NewCollection",
     "NewDestination",
     "NewRetention",
+    "NewSource",
     "NewTag",
     "NewToken",
     "Problem",
@@ -114,6 +127,7 @@ __all__ = [
     "RegisteredApp",
     "Retention",
     "Rotation",
+    "SourceShown",
     "TagDeclared",
     "TagList",
     "TagShown",

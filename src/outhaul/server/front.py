@@ -132,6 +132,7 @@ def _api(
             keyring=keyring,
             config=config,
             destinations=Destinations(config.destinations, downloads=data / "downloads"),
+            sources=Sources(config.destinations),
             tables=Tables(data / "tables"),
             devices=register,
             downloads=data / "downloads",
