@@ -163,7 +163,8 @@ def _doing(erasure: ErasureShown) -> str:
 def _line(erasure: ErasureShown) -> str:
     waits = erasure.receipt.waiting_for
     behind = f", waiting for the export{'s' if len(waits) > 1 else ''} {', '.join(waits)}" if waits else ""
-    return f"{erasure.id}  {_doing(erasure)}{behind}"
+    trouble = f": {erasure.error}" if erasure.error else ""
+    return f"{erasure.id}  {_doing(erasure)}{behind}{trouble}"
 
 
 def _show(erasure: ErasureShown, as_json: bool) -> None:
