@@ -105,6 +105,9 @@ class Exporter:
         while self._ledger.checkpoint().position < task.mark:
             self._heed(task_id, attempt)
             time.sleep(_POLL_S)
+        if task.pin is None:
+            # What was made of another state, before somebody was erased from it, is no beginning of this one.
+            self._clear(task_id)
         request = task.request
         tag_types = {one.key: one.type for one in self._ledger.tags(task.app_id)}
         # Once to have looked: what is asked again while the ledger waits is then known, but for what came meanwhile.

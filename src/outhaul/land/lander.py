@@ -140,7 +140,6 @@ class Lander:
         _log_of(kept).unlink(missing_ok=True)
         fresh.rename(kept)
         sync(self._folder)
-        shutil.rmtree(self._folder / "spill", ignore_errors=True)
         self._db = _open(self._folder, self._config)
 
     def _decode(self, segments: list[Segment]) -> Future[Batch]:
@@ -330,6 +329,7 @@ def _open(folder: Path, config: Config) -> duckdb.DuckDBPyConnection:
         ) from error
     # Alone from here on: what a crash left behind can go.
     _remove(folder / _FRESH)
+    shutil.rmtree(folder / "spill", ignore_errors=True)
     db.execute("SET TimeZone = 'UTC'")
     return db
 

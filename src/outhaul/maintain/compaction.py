@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from outhaul.schema import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Iterator
 
     from outhaul.config import Config
     from outhaul.ledger.ledger import Ledger
@@ -22,10 +22,10 @@ _LOG_DAYS = 30
 _DAY_S = 24 * 3600
 
 
-def compact(engine: Engine, config: Config, except_for: Collection[str]) -> str | None:
-    """Merge small files of one table and day, if there are many, of an app that is not excepted; the app, if there were."""
+def compact(engine: Engine, config: Config, busy: Callable[[str], bool]) -> str | None:
+    """Merge small files of one table and day, if there are many, of an app that is not busy; the app, if there were."""
     for app_id in engine.tables.apps():
-        if app_id in except_for:
+        if busy(app_id):
             continue
         for name in TABLES:
             days: dict[str | None, list[StoredFile]] = defaultdict(list)
@@ -39,19 +39,19 @@ def compact(engine: Engine, config: Config, except_for: Collection[str]) -> str 
     return None
 
 
-def vacuum(engine: Engine, config: Config, ledger: Ledger, except_for: Collection[str]) -> None:
-    """Delete files that were merged away or removed long ago, but for those that somebody reads.
+def vacuum(engine: Engine, config: Config, ledger: Ledger, busy: Callable[[str], bool]) -> Iterator[bool]:
+    """Delete files that were merged away or removed long ago, but for those that somebody reads, table by table.
 
     An export reads what it has pinned, however long ago that was; whoever pins next, what is published.
     """
     for app_id in engine.tables.apps():
-        if app_id in except_for:
-            continue
-        reading = readers(ledger, app_id)
-        for name, newest in engine.tables.newest(app_id).items():
-            keep = [*reading.get(name, ()), newest]
-            engine.tables.vacuum(app_id, name, config.keep_versions_hours, keep)
-            engine.tables.trim(app_id, name, min(keep), before=time.time() - _LOG_DAYS * _DAY_S)
+        for name in TABLES:
+            newest = None if busy(app_id) else engine.tables.newest(app_id).get(name)
+            if newest is not None:
+                keep = [*readers(ledger, app_id).get(name, ()), newest]
+                engine.tables.vacuum(app_id, name, config.keep_versions_hours, keep)
+                engine.tables.trim(app_id, name, min(keep), before=time.time() - _LOG_DAYS * _DAY_S)
+                yield True
 
 
 def readers(ledger: Ledger, app_id: str) -> dict[str, list[int]]:

@@ -17,9 +17,10 @@ from outhaul.errors import Invalid
 from outhaul.ledger.forgetting import is_older
 from outhaul.maintain.compaction import readers
 from outhaul.maintain.engine import scan
+from outhaul.maintain.pieces import MIB, pieces
 from outhaul.maintain.traces import Traces
 from outhaul.schema import TABLES
-from outhaul.sql import instant, named
+from outhaul.sql import instant, named, quoted
 from outhaul.subjects import Person, rows_of
 from outhaul.tables import Devices, Removed
 from outhaul.wire import ENDED, Erasure, ExportTold, Receipt, Subject, TableErased
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
     from outhaul.maintain.neighbours import Counting, Landing
     from outhaul.tables import StoredFile
 
-_LOOK_BYTES = 512 * 1024 * 1024
-_LOOK_FILES = 256
-_WRITE_BYTES = 64 * 1024 * 1024
+_LOOKED_AT = 512 * MIB
 _COUNT_AT_ONCE = 20
 # Compressed requests that could not be read, as text: nobody can tell whose they are.
+_ENDS = {"activity_end": "activity", "job_end": "job"}
 _UNREADABLE = r"regexp_matches(raw, '^(\x1f\\x8b|\(\\xb5/\\xfd|x(\\x01|\\x5e|\\x9c|\\xda))')"
 
 
@@ -175,7 +175,7 @@ class Eraser:
 
     def _remove_from(self, erasure: Erasure, found: Found, name: str) -> Iterator[bool]:
         """Remove them from one table: from what it held when they were looked for, not from what came since."""
-        app_id, condition = erasure.app_id, _condition(found.person, name)
+        app_id, condition = erasure.app_id, self._condition(erasure.app_id, found, name)
         now = {file.path for file in self._tables.files(app_id, name)}
         files = [
             file
@@ -183,10 +183,10 @@ class Eraser:
             # The others were written again before a crash.
             if file.path in now
         ]
-        for some in _some(files, _LOOK_BYTES, _LOOK_FILES):
+        for some in pieces(files, _LOOKED_AT):
             holding = self._engine.holding(some, condition)
             yield True
-            for few in _some(holding, _WRITE_BYTES, _LOOK_FILES):
+            for few in pieces(holding):
                 self._engine.without(app_id, name, few, condition)
                 yield True
         before, after = found.removed[name], self._tables.removed(app_id, name)
@@ -196,6 +196,24 @@ class Eraser:
             done = TableErased(name, rows, count, found.versions[name], version)
             tables = [*(one for one in erasure.receipt.tables if one.table != name), done]
             self._note(erasure, receipt=msgspec.structs.replace(erasure.receipt, tables=tables))
+
+    def _condition(self, app_id: str, found: Found, name: str) -> str:
+        theirs = rows_of(found.person, name)
+        if name == "reject":
+            theirs = f"{theirs} OR {_UNREADABLE}"
+        if name in _ENDS and found.user_id is not None:
+            # An end does not say whose it is, but what it ends does: on a device that is somebody else's now.
+            begun = _ENDS[name]
+            version = found.versions.get(begun)
+            files = [] if version is None else self._tables.files(app_id, begun, version)
+            if files:
+                key = f'"deviceId", "{begun}Id"'
+                self._engine.db.execute(
+                    f"CREATE OR REPLACE TEMP TABLE begun AS SELECT {key} FROM {scan(files)} "
+                    f'WHERE "userId" = {quoted(found.user_id)}'
+                )
+                theirs = f"{theirs} OR ({key}) IN (SELECT ({key}) FROM begun)"
+        return f"({theirs})"
 
     def _forget(self, erasure_id: str, _landing: Landing) -> Iterator[bool]:
         """Say which earlier exports held them; then remove what else is left of them outside of the tables."""
@@ -322,11 +340,6 @@ class Eraser:
         ]
 
 
-def _condition(person: Person, name: str) -> str:
-    theirs = rows_of(person, name)
-    return f"({theirs} OR {_UNREADABLE})" if name == "reject" else f"({theirs})"
-
-
 def _mine(name: str) -> str:
     return named(f"mine_{name}")
 
@@ -348,15 +361,3 @@ _SQL = {
 
 def _told(asked: Asked, shown: str, rows: int) -> ExportTold:
     return ExportTold(asked.id, asked.request.kind, asked.created_at, shown, rows)
-
-
-def _some(files: list[StoredFile], size: int, count: int) -> Iterator[list[StoredFile]]:
-    """Files, a few at a time: at most so many, of at most so many bytes unless it is one."""
-    some: list[StoredFile] = []
-    for file in files:
-        if some and (len(some) == count or sum(one.size for one in some) + file.size > size):
-            yield some
-            some = []
-        some.append(file)
-    if some:
-        yield some

@@ -10,6 +10,7 @@ from outhaul.errors import Invalid, OuthaulError, TooLarge
 from outhaul.maintain.compaction import compact, vacuum
 from outhaul.maintain.engine import Engine
 from outhaul.maintain.erasure import Eraser
+from outhaul.maintain.retention import Retainer
 from outhaul.wire import Failure
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _HOUR = 3600 * 1000
 _LOOK_S = 0.2
 _WAIT_S = 1.0
 _AGAIN_S = 5.0
+_REST_S = 60.0
+_EXCLUSIVE = ("finding", "removing", "forgetting")
 _TRYING = "It could not go on, and is being tried again: the server's log says why."
 
 
@@ -46,59 +49,68 @@ class Maintainer:
         self._ledger = ledger
         self._config = config
         self._now = now
-        self._vacuumed = now()
         self._engine = Engine(data, config, now)
         self._eraser = Eraser(data, ledger, keyring, self._engine, count, now)
+        self._retainer = Retainer(ledger, self._engine, self._is_busy, now)
         self._landing: Landing | None = None
+        self._must_compact = True
+        self._rest_until = 0.0
+        self._hourly: Iterator[bool] | None = None
+        self._hourly_done: int | None = None
         self._erasing: dict[str, Iterator[bool]] = {}
         self._later: dict[str, float] = {}
         self._looked = 0.0
         self._erasures: list[Erasure] = []
-        self._must_compact = True
 
     def turn(self, landing: Landing, *, landed: bool) -> bool:
-        """Take a small step, if there is any to take; whether there was. `landed` says that a batch has just landed.
-
-        Raises:
-            Exception: landing must be begun anew, too.
-        """
+        """Take a small step, if there is any to take; whether there was. `landed` says that a batch has just landed."""
         if landing is not self._landing:
             # What was under way with another one is begun again from what is in the ledger.
             self._landing = landing
             self._erasing.clear()
             self._later.clear()
+            self._hourly = None
         if self._erase(landing):
             return True
         self._must_compact = self._must_compact or landed
-        if landed:
-            # More may be waiting, and only while none waits is there time.
+        # More may be waiting to be landed, and only while none waits is there time.
+        if landed or time.monotonic() < self._rest_until:
             return False
-        if self._must_compact:
-            self._must_compact = self.compact(landing)
+        try:
+            return self._keep_house(landing)
+        except Exception:
+            log.exception("maintenance failed; trying again in %.0f s", _REST_S)
+            self._rest_until = time.monotonic() + _REST_S
+            self._hourly = None
             return True
-        return self.vacuum()
 
-    def compact(self, landing: Landing) -> bool:
-        """Merge small files of one table and day, if there are many; whether there were."""
-        app_id = compact(self._engine, self._config, self._apps_in_hand())
-        if app_id is not None:
-            # As long as what it replaces was published, nobody could delete that.
-            landing.adopt(app_id)
-        return app_id is not None
+    def _keep_house(self, landing: Landing) -> bool:
+        """Take a step of what is done once in an hour, or else merge files, if there is any."""
+        if self._hourly is None and (self._hourly_done is None or self._now() - self._hourly_done >= _HOUR):
+            self._hourly = self._steps(landing)
+        if self._hourly is not None:
+            worked = next(self._hourly, None)
+            if worked is None:
+                self._hourly, self._hourly_done = None, self._now()
+            if worked:
+                return True
+        if self._must_compact:
+            app_id = compact(self._engine, self._config, self._is_busy)
+            self._must_compact = app_id is not None
+            if app_id is not None:
+                # As long as what it replaces was published, nobody could delete that.
+                landing.adopt(app_id)
+                return True
+        return False
 
-    def vacuum(self) -> bool:
-        """Once in an hour, delete files that were merged away or removed long ago; whether it was time."""
-        if self._now() - self._vacuumed < _HOUR:
-            return False
-        self._vacuumed = self._now()
-        vacuum(self._engine, self._config, self._ledger, self._apps_in_hand())
-        return True
+    def _steps(self, landing: Landing) -> Iterator[bool]:
+        yield from self._retainer.steps(landing)
+        yield from vacuum(self._engine, self._config, self._ledger, self._is_busy)
 
-    def _apps_in_hand(self) -> set[str]:
-        """The apps whose files only an erasure may change now: it knows which of them it has to look at."""
-        return {
-            erasure.app_id for erasure in self._ledger.unfinished_erasures() if erasure.phase in _EXCLUSIVE
-        }
+    def _is_busy(self, app_id: str) -> bool:
+        """Whether only an erasure may change an app's files now: it knows which of them it has to look at."""
+        unfinished = self._ledger.unfinished_erasures()
+        return any(one.app_id == app_id and one.phase in _EXCLUSIVE for one in unfinished)
 
     # Erasures
 
@@ -156,6 +168,3 @@ class Maintainer:
         self._later.pop(erasure_id, None)
         self._erasures = []
         self._looked = 0.0
-
-
-_EXCLUSIVE = ("finding", "removing", "forgetting")
