@@ -42,8 +42,12 @@ class ExportsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
 
 
 async def create(call: Call) -> Response:
-    """Ask for an export: 202 once it is recorded, and where to look how it is doing."""
-    spec: ExportSpec = call.body
+    """Ask for an export."""
+    return await record(call, call.body)
+
+
+async def record(call: Call, spec: ExportSpec) -> Response:
+    """Take an export that is asked for: 202 once it is recorded, and where to look how it is doing."""
     door = call.door
     app = await find_app(call, spec.app)
     request = read_export(spec)
@@ -139,7 +143,20 @@ async def move(call: Call) -> Response:
     return reply(await shown(call, task), 202)
 
 
-# Shared with the other modules of exports
+# Shared with other modules
+
+
+async def find_own_app(call: Call, name: str | None) -> App:
+    """The app of this name or id; if none is given, the one that the caller is for.
+
+    Raises:
+        Invalid: none is given, and the caller is for all apps.
+        NotFound, Conflict: as for `find_app`.
+    """
+    chosen = name if name is not None else call.caller.app_id
+    if chosen is None:
+        raise Invalid("app: it is missing.", hint="Say in which app: its name or its appId.")
+    return await find_app(call, chosen)
 
 
 async def find_app(call: Call, name: str) -> App:
@@ -224,7 +241,7 @@ def _instant(name: str, text: str | None) -> int | None:
     return None if text is None else instants.read(name, text)
 
 
-_LOCATION = Header("Location", "Where the export can be looked at.", {"type": "string", "format": "uri"})
+LOCATION = Header("Location", "Where the export can be looked at.", {"type": "string", "format": "uri"})
 SPEC_EXAMPLE = {
     "app": "Shop",
     "kind": "event",
@@ -247,7 +264,7 @@ OPERATIONS = (
         help="It is recorded, not done, when this answers: look at it, watch its events, or wait for its state.",
         problems=("app_not_found", "conflict", "idempotency_key_used", "destination_refused", "busy"),
         takes=(takes_key("export"),),
-        gives=(_LOCATION, gives_replayed("export")),
+        gives=(LOCATION, gives_replayed("export")),
         example=SPEC_EXAMPLE,
     ),
     Operation(

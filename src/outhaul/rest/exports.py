@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
 from outhaul.rest.base import Answered, Asked, Description, Name
-from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
+from outhaul.schema import Kind, RecordKind  # noqa: TC001  msgspec resolves them at run time
 from outhaul.wire import (
     Compression,
     Destination,
@@ -66,6 +66,34 @@ class ExportSpec(Asked, frozen=True):
     time_format: TimeFormat | None = None
     destination: Destination | None = None
     description: Description | None = None
+
+
+class HistorySpec(Asked, frozen=True):
+    """An export of the history of the user or device in the path; a token that is for one app need not say which."""
+
+    app: Name | None = None
+    period: Between | None = None
+    format: Format = "jsonl"
+    compression: Compression | None = None
+    columns: list[str] | None = None
+    where: Filter | None = None
+    mask: dict[str, Mask] | None = None
+    layout: Literal["single", "parts"] = "single"
+    max_file_bytes: Annotated[int, Meta(ge=MIN_FILE_BYTES)] | None = None
+    day_path: bool = False
+    time_format: TimeFormat | None = None
+    destination: Destination | None = None
+    description: Description | None = None
+
+
+class PersonRecord(Answered, frozen=True):
+    """A line of a history: a record of any kind. `record` has every column that an export of its kind can have."""
+
+    kind: RecordKind
+    timestamp: str
+    record: dict[str, Any]
+    device_id: str | None = None
+    user_id: str | None = None
 
 
 class ExportAsked(ExportSpec, frozen=True, forbid_unknown_fields=False):

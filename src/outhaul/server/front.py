@@ -24,6 +24,7 @@ from outhaul.collect import Apps, Collect
 from outhaul.container import Destinations, Sources
 from outhaul.devices import Register
 from outhaul.errors import Busy, Conflict
+from outhaul.export.history import History
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
@@ -135,6 +136,7 @@ def _api(
             sources=Sources(config.destinations),
             tables=Tables(data / "tables"),
             devices=register,
+            histories=History(data, ledger, config, register.versions, now),
             downloads=data / "downloads",
             mark=mark,
             apps_changed=apps.look_again,
