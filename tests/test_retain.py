@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,11 +95,12 @@ def _later(record: dict[str, object]) -> dict[str, object]:
 
 def test_a_pinned_export_reads_on_and_the_next_one_has_less(site: Site, tmp_path: Path) -> None:
     bench = Bench(site, tmp_path / "out")
+    # Noon six days ago: deleting compares with the real time.
+    start = time.time_ns() // 1_000_000 // DAY * DAY - 6 * DAY + DAY // 2
     for day in range(5):
-        site.now = T + day * DAY + HOUR
-        site.batch(*(event("d", f"e{day}-{n}", T + day * DAY + n) for n in range(20)))
+        site.now = start + day * DAY + HOUR
+        site.batch(*(event("d", f"e{day}-{n}", start + day * DAY + n) for n in range(20)))
     request = {"kind": "event", "format": "jsonl", "period": None}
-    site.now = T + 5 * DAY
     undisturbed = bench.export(**request)
     pinned = bench.ask(**request)
     bench.exporter.pin(pinned, 1)
@@ -109,7 +111,7 @@ def test_a_pinned_export_reads_on_and_the_next_one_has_less(site: Site, tmp_path
     site.now += 2 * HOUR
     site.batch(event("d", "later", site.now))
     assert work(site, keeper)
-    assert len(bench.rows(**request)) == 41
+    assert len(bench.rows(**request)) == 61
     done = bench.carry_out(pinned)
     assert done.state == "succeeded", done.failures
     [name] = [name for name in undisturbed if name != "manifest.json"]
@@ -117,13 +119,8 @@ def test_a_pinned_export_reads_on_and_the_next_one_has_less(site: Site, tmp_path
     assert mine.read_bytes() == undisturbed[name]
     # Nobody reads it any more.
     site.now += 2 * HOUR
-    site.batch(event("d", "last", site.now))
     assert work(site, keeper)
-    assert {path.parent.name for path in site.folder("event").rglob("*.parquet")} == {
-        "day=2026-11-26",
-        "day=2026-11-27",
-        "day=2026-11-28",
-    }
+    assert len({path.parent.name for path in site.folder("event").rglob("*.parquet")}) == 3
 
 
 def test_it_is_applied_once_in_an_hour(site: Site) -> None:
