@@ -188,3 +188,17 @@ def test_an_export_under_way_holds_up_the_deletion_but_nothing_else(site, client
     task.cancel()
     done = client.erasures.wait(erasure.id, 60, poll_s=0.1)
     assert (done.receipt.waiting_for, done.receipt.deleted_at is None) == ([], False)
+
+
+def test_what_is_older_than_its_days_goes_with_the_next_look(site, client):
+    old = [{**record, "timestamp": NOW - 40 * DAY} for record in phone("aged", "zoe")]
+    site.send(old)
+    site.send(phone("aged-2", "zoe"))
+    assert len([row for row in rows(client, "event") if row["userId"] == "zoe"]) == 6
+    assert client.apps.set_retention("Shop", {"event": 30}) == {"event": 30}
+    site.server.stop()
+    site.server.start()
+    wait_for(lambda: len([row for row in rows(client, "event") if row["userId"] == "zoe"]) == 3)
+    assert client.devices.get("Shop", "aged").user_id == "zoe"
+    actions = {(entry.actor, entry.action) for entry in site.ledger.audit(200)}
+    assert ("server", "retention.apply") in actions
