@@ -18,6 +18,7 @@ from outhaul.cli.devices import devices, tags
 from outhaul.cli.doctor import doctor
 from outhaul.cli.exits import ERROR, INTERRUPTED, USAGE, exit_code
 from outhaul.cli.export import export
+from outhaul.cli.imports import imports
 from outhaul.cli.options import Group
 from outhaul.cli.output import painted
 from outhaul.cli.people import people
@@ -47,7 +48,7 @@ def outhaul() -> None:
 
 for _command in (
     *(serve, apps, collections, credentials, tokens, tables, rejects, audit),
-    *(export, devices, tags, people, collect, config, doctor, completion),
+    *(export, imports, devices, tags, people, collect, config, doctor, completion),
 ):
     outhaul.add_command(_command)
 
