@@ -13,13 +13,11 @@ import pytest
 from api_site import ENDED, Site, problem
 from outhaul import errors
 from outhaul.client import AsyncClient, Client
-from outhaul.keys import Keyring
-from outhaul.wire import Import, Source
+from outhaul.wire import Source
 from running import Server
 
 PER_DAY = 12
 UNFINISHED = 5
-NOWHERE = {"url": "https://account.blob.core.windows.net/imports/tags.csv", "sasToken": "sp=r&sig=c2VjcmV0"}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +44,18 @@ def site(tmp_path_factory, folder, azurite):
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _afterwards(site):
+    yield
+    site.end_imports()
+
+
+@pytest.fixture(scope="module")
+def nowhere(folder):
+    """A source that is allowed, and not there."""
+    return {"url": (folder / "nowhere.csv").as_uri()}
+
+
 @pytest.fixture
 def http(site):
     """A caller that has asked for nothing yet."""
@@ -65,28 +75,6 @@ def waited(http, import_id):
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
     return found
-
-
-def stuck(site, by="token:nobody", app_id=None, **changes):
-    """An import that waits for what will never have landed."""
-    found = Import(
-        id=str(uuid.uuid4()),
-        app_id=app_id or site.app.app_id,
-        format="auto",
-        source=site_keyring(site).seal(Source(url=NOWHERE["url"])),
-        source_shown=NOWHERE["url"],
-        state="queued",
-        created_at=time.time_ns() // 1_000_000,
-        created_by=by,
-        mark=2**50,
-    )
-    for name, value in changes.items():
-        setattr(found, name, value)
-    return site.ledger.create_import(found).id
-
-
-def site_keyring(site):
-    return Keyring.open(site.server.data, "")
 
 
 def tags(site, device):
@@ -165,9 +153,9 @@ def test_one_with_no_right_to_read_goes_on_with_new_credentials(site, http, azur
     problem(http.post(f"/imports/{failed['id']}:cancel"), 409, "import_ended")
 
 
-def test_the_same_key_gives_the_same_import(site, http):
+def test_the_same_key_gives_the_same_import(site, http, nowhere):
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    body = {"app": "Shop", "source": NOWHERE}
+    body = {"app": "Shop", "source": nowhere}
     first = http.post("/imports", json=body, headers=key)
     again = http.post("/imports", json=body, headers=key)
     assert (first.status_code, again.status_code, again.headers["idempotency-replayed"]) == (202, 202, "true")
@@ -180,7 +168,7 @@ def test_the_same_key_gives_the_same_import(site, http):
     assert mine.post("/imports", json=body, headers=key).json()["id"] != first.json()["id"]
 
 
-def test_what_is_wrong_is_refused_by_name(http, folder, tmp_path, azurite):
+def test_what_is_wrong_is_refused_by_name(http, folder, tmp_path, azurite, nowhere):
     (tmp_path / "tags.csv").write_text("deviceId,key,value\n")
     for source, code in (
         ({"url": (tmp_path / "tags.csv").as_uri()}, "source_refused"),
@@ -190,23 +178,24 @@ def test_what_is_wrong_is_refused_by_name(http, folder, tmp_path, azurite):
         ({"url": azurite.container("whole", "r")}, "invalid"),
         ({"url": f"{folder.as_uri()}/../tags.csv"}, "source_refused"),
         ({"url": "s3://bucket/key"}, "invalid"),
-        ({**NOWHERE, "file": "x"}, "invalid"),
+        ({**nowhere, "file": "x"}, "invalid"),
     ):
         answer = http.post("/imports", json={"app": "Shop", "source": source})
         found = problem(answer, 400, code)
         assert found["detail"].startswith("source"), found
         assert "c2VjcmV0" not in answer.text
-    problem(http.post("/imports", json={"app": "Nope", "source": NOWHERE}), 404, "app_not_found")
-    for body in ({"app": "Shop"}, {"source": NOWHERE}, {"app": "Shop", "source": NOWHERE, "format": "xml"}):
+    problem(http.post("/imports", json={"app": "Nope", "source": nowhere}), 404, "app_not_found")
+    for body in ({"app": "Shop"}, {"source": nowhere}, {"app": "Shop", "source": nowhere, "format": "xml"}):
         problem(http.post("/imports", json=body), 400, "invalid")
     assert http.get("/imports", params={"pageToken": "x"}).status_code == 400
 
 
-def test_imports_are_listed_by_app_and_state(site):
+def test_imports_are_listed_by_app_and_state(site, nowhere):
     other = site.ledger.create_app("Listed", "web", 1)
     now = time.time_ns() // 1_000_000
-    ids = [stuck(site, app_id=other.app_id, created_at=now + n) for n in range(5)]
+    ids = [site.stuck_import(app_id=other.app_id, created_at=now + n) for n in range(5)]
     site.ledger.cancel_import(ids[0], now)
+    assert waited(site.http, ids[0])["state"] == "cancelled"
     params = {"app": "Listed", "pageSize": "2"}
     found, pages = [], 0
     while True:
@@ -221,34 +210,40 @@ def test_imports_are_listed_by_app_and_state(site):
     assert [one["id"] for one in cancelled] == ids[:1]
     bound = site.client(site.token("data:read", "data:write", app_id=other.app_id))
     assert {one["id"] for one in bound.get("/imports").json()["imports"]} == set(ids)
-    elsewhere = stuck(site)
+    elsewhere = site.stuck_import()
     assert elsewhere in {one["id"] for one in site.http.get("/imports").json()["imports"]}
     for method, path in (("GET", ""), ("POST", ":cancel"), ("POST", ":retry")):
         problem(bound.request(method, f"/imports/{elsewhere}{path}"), 404, "not_found")
-    problem(bound.post("/imports", json={"app": "Shop", "source": NOWHERE}), 404, "app_not_found")
+    problem(bound.post("/imports", json={"app": "Shop", "source": nowhere}), 404, "app_not_found")
 
 
-def test_one_that_waits_is_stopped_at_once_and_taken_up_again(site, http):
-    one = stuck(site)
+def test_one_that_waits_is_stopped_and_taken_up_again(site, http):
+    one = site.stuck_import()
     problem(http.post(f"/imports/{one}:retry"), 409, "import_not_ended")
-    assert http.post(f"/imports/{one}:cancel").json()["state"] == "cancelled"
+    stopping = http.post(f"/imports/{one}:cancel")
+    assert (stopping.status_code, stopping.json()["cancelling"]) == (
+        202,
+        stopping.json()["state"] == "started",
+    )
+    assert waited(http, one)["state"] == "cancelled"
     again = http.post(f"/imports/{one}:cancel")
     assert (again.status_code, again.json()["state"]) == (202, "cancelled")
     retried = http.post(f"/imports/{one}:retry")
     assert (retried.status_code, retried.json()["state"], retried.json()["attempt"]) == (202, "queued", 2)
     http.post(f"/imports/{one}:cancel")
+    assert waited(http, one)["state"] == "cancelled"
     refused = {"source": {"url": "http://10.0.0.1/account/c/f?sig=x"}}
     problem(http.post(f"/imports/{one}:retry", json=refused), 400, "source_refused")
     problem(http.get(f"/imports/{uuid.uuid4()}"), 404, "not_found")
 
 
-def test_who_may_is_said_by_scopes(site):
-    one = stuck(site)
+def test_who_may_is_said_by_scopes(site, nowhere):
+    one = site.stuck_import()
     reader = site.client(site.token("data:read"))
     writer = site.client(site.token("data:write"))
     assert reader.get(f"/imports/{one}").status_code == reader.get("/imports").status_code == 200
     for path, body in (
-        ("", {"app": "Shop", "source": NOWHERE}),
+        ("", {"app": "Shop", "source": nowhere}),
         (f"/{one}:cancel", None),
         (f"/{one}:retry", None),
     ):
@@ -256,28 +251,26 @@ def test_who_may_is_said_by_scopes(site):
     problem(writer.get(f"/imports/{one}"), 403, "scope_missing")
 
 
-def test_a_caller_may_ask_for_so_many(site):
+def test_a_caller_may_ask_for_so_many(site, nowhere):
     secret = site.token(name="eager")
     eager = site.client(secret)
     for _ in range(UNFINISHED):
-        stuck(site, by="token:eager")
-    body = {"app": "Shop", "source": NOWHERE}
+        site.stuck_import(created_by="token:eager")
+    body = {"app": "Shop", "source": nowhere}
     found = problem(eager.post("/imports", json=body), 429, "too_many")
     assert found["detail"] == f"{UNFINISHED} imports of this caller are unfinished; {UNFINISHED} may be."
-    for one in site.ledger.newest_imports(None, "queued", 100):
-        if one.created_by == "token:eager":
-            site.ledger.cancel_import(one.id, 1)
+    site.end_imports()
     for _ in range(PER_DAY - UNFINISHED):
-        site.ledger.cancel_import(stuck(site, by="token:eager"), 1)
+        site.stuck_import(created_by="token:eager", state="cancelled")
     answer = eager.post("/imports", json=body)
     assert "within 24 hours" in problem(answer, 429, "too_many")["detail"]
     assert int(answer.headers["retry-after"]) > 23 * 3600
 
 
-def test_the_audit_log_says_who_imported_what(site):
+def test_the_audit_log_says_who_imported_what(site, nowhere):
     secret = site.token(name="auditee")
     client = site.client(secret)
-    one = ask(client, NOWHERE)["id"]
+    one = ask(client, nowhere)["id"]
     client.get(f"/imports/{one}")
     client.get("/imports", params={"app": "Shop"})
     client.post(f"/imports/{one}:cancel")
@@ -315,17 +308,17 @@ def test_from_python(site, folder):
     assert tags(site, "d0")["from"] == "retry"
 
 
-def test_what_does_not_end_and_what_is_cancelled_from_python(site):
+def test_what_does_not_end_and_what_is_cancelled_from_python(site, nowhere):
     async def follow():
         async with AsyncClient(site.server.url, site.token()) as client:
-            one = stuck(site)
+            one = site.stuck_import()
             with pytest.raises(errors.TimedOut):
                 await client.imports.wait(one, timeout_s=0.1, poll_s=0.05)
-            assert (await client.imports.cancel(one)).state == "cancelled"
+            await client.imports.cancel(one)
             with pytest.raises(errors.Cancelled):
                 await client.imports.wait(one)
             key = str(uuid.uuid4())
-            asked = [await client.imports.create("Shop", NOWHERE["url"], idempotency_key=key) for _ in "ab"]
+            asked = [await client.imports.create("Shop", nowhere["url"], idempotency_key=key) for _ in "ab"]
             assert asked[0].id == asked[1].id
             assert asked[0].id in [found.id async for found in client.imports.list(app="Shop")]
 

@@ -166,6 +166,8 @@ def imports_are_shown_and_listed(app, ledger, azurite):
         assert answer.status_code == 200, key
     for wrong in ({"$top": "41"}, {"$top": "0"}, {"$skip": "-1"}, {"$orderby": "taskId"}):
         refused(other.http.get(other.site.imports, params={**API, **wrong}))
+    for one in asked:
+        ledger.cancel_import(one.id, now)
 
 
 @check(74)

@@ -254,7 +254,7 @@ def _show(shown: ImportShown) -> None:
 def _explain(shown: ImportShown, most: int) -> None:
     """How many lines were not applied, by reason, and what was wrong with the first of them."""
     for reason, count in sorted(shown.rejected.items(), key=lambda item: -item[1]):
-        click.echo(f"{reason:<16}{count:,} lines not applied")
+        click.echo(f"{reason:<16}{count:,} line{'' if count == 1 else 's'} not applied")
     for problem in shown.problems[:most]:
         click.echo(f"line {problem.line:,}: {problem.reason}: {plain(problem.detail)}")
     if len(shown.problems) > most:
