@@ -322,7 +322,7 @@ def test_an_import_shows_how_it_ended(inside):
     assert inside.ask("GET", f"{tasks}/{task}").json["state"] == "Started"
     problems = [LineProblem(7, "unknown_device", "There is no such device.")]
     rejected = {"malformed": 2, "unknown_device": 10}
-    inside.ledger.update_import(task, 1, lines_done=1000, rejected=rejected, problems=problems)
+    inside.ledger.update_import(task, 1, lines_applied=988, rejected=rejected, problems=problems)
     inside.ledger.succeed_import(task, NOW + 5)
     assert inside.ask("GET", f"{tasks}/{task.upper()}").json == {
         "id": task,

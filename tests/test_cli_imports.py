@@ -110,7 +110,7 @@ def test_one_that_fails_ends_with_a_code_and_goes_on_when_retried(site, run, sho
 def test_imports_are_listed(site, run, show):
     failure = Failure(attempt=1, at=AT, code="source_denied", message="No.", hint="Ask.")
     one = ended(site, state="failed", error="No. Ask.", failures=[failure], bytes_total=200, bytes_done=50)
-    two = ended(site, rejected={"malformed": 3}, lines_done=1234, created_at=AT * 2)
+    two = ended(site, rejected={"malformed": 3}, lines_applied=1231, created_at=AT * 2)
     code, out, _ = run("imports", "list", "--app", "shop", "--limit", "500")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
     assert code == 0

@@ -138,7 +138,8 @@ def _details(found: Import) -> str | None:
         return found.error
     rejected = sorted(found.rejected.items(), key=lambda item: -item[1])
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected)
-    summary = f"{sum(found.rejected.values()):,} of {found.lines_done:,} lines were not applied: {reasons}."
+    bad = sum(found.rejected.values())
+    summary = f"{bad:,} of {bad + found.lines_applied:,} lines were not applied: {reasons}."
     if found.problems:
         first = found.problems[0]
         summary += f" First: line {first.line:,}, {first.reason}: {first.detail}"

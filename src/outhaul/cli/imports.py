@@ -95,7 +95,7 @@ def list_imports(client: Client, limit: int, as_json: bool, **chosen: Any) -> No
         [
             (
                 *(one.id, one.app, _doing(one), f"{int(one.progress.percent)}%"),
-                *(f"{one.progress.lines_done:,}", f"{one.progress.lines_rejected:,}"),
+                *(f"{_lines(one):,}", f"{one.progress.lines_rejected:,}"),
                 *(one.created_at, one.error.code if one.error else ""),
             )
             for one in found
@@ -208,10 +208,14 @@ def _doing(shown: ImportShown) -> str:
     return "cancelling" if shown.cancelling and shown.state == "started" else shown.state
 
 
+def _lines(shown: ImportShown) -> int:
+    return shown.progress.lines_applied + shown.progress.lines_rejected
+
+
 def _line(shown: ImportShown) -> str:
     progress = shown.progress
     rejected = f", {progress.lines_rejected:,} not applied" if progress.lines_rejected else ""
-    return f"{_doing(shown)}  {int(progress.percent):>3}%  {progress.lines_done:,} lines{rejected}"
+    return f"{_doing(shown)}  {int(progress.percent):>3}%  {_lines(shown):,} lines{rejected}"
 
 
 def _say(shown: ImportShown, as_json: bool) -> None:

@@ -40,8 +40,9 @@ class SourceShown(Answered, frozen=True):
 class ImportProgress(Answered, frozen=True):
     """How far an import is, counting what is applied for good.
 
-    `bytesTotal` is null until the file was looked at. `linesDone` are lines read, which were applied or rejected;
-    `tagsSet` counts tags set and removed, on every device of a user.
+    `bytesTotal` is null until the file was looked at. `linesDone` is the number of the last line that is done, in a JSON
+    object of the last entry; blank ones and a header are neither applied nor rejected. `tagsSet` counts tags set and
+    removed, on every device of a user.
     """
 
     percent: float
