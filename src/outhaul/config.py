@@ -43,8 +43,8 @@ SETTINGS = (
         "secret_key",
         str,
         "",
-        "A Fernet key (32 bytes, URL-safe base64) that signs access tokens and encrypts destinations "
-        "at rest. Empty: made on first use and kept in the data folder as `secret.key`.",
+        "A Fernet key (32 bytes, URL-safe base64) that signs access tokens and encrypts destinations, sources "
+        "and who is to be erased, at rest. Empty: made on first use and kept in the data folder as `secret.key`.",
     ),
     Setting(
         "memory_limit",
