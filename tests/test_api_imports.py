@@ -235,6 +235,8 @@ def test_one_that_waits_is_stopped_and_taken_up_again(site, http):
     refused = {"source": {"url": "http://10.0.0.1/account/c/f?sig=x"}}
     problem(http.post(f"/imports/{one}:retry", json=refused), 400, "source_refused")
     problem(http.get(f"/imports/{uuid.uuid4()}"), 404, "not_found")
+    forgotten = site.stuck_import(state="failed", source=None)
+    problem(http.post(f"/imports/{forgotten}:retry"), 409, "source_forgotten")
 
 
 def test_who_may_is_said_by_scopes(site, nowhere):

@@ -291,7 +291,7 @@ OPERATIONS = (
         answer=ImportShown,
         status=202,
         help="It goes on where it stopped, with the credentials given before unless there are new ones for the same file.",
-        problems=("not_found", "import_not_ended", "source_refused"),
+        problems=("not_found", "import_not_ended", "source_forgotten", "source_refused"),
         example={"source": SOURCE_EXAMPLE},
     ),
 )

@@ -186,15 +186,21 @@ class Imports(Store):
 
         Raises:
             NotFound: there is none of that id.
-            Conflict: it has not ended, or has succeeded.
+            Conflict: it has not ended, or has succeeded, or where it comes from is no longer kept.
         """
         with self._write() as connection:
             found = _find(connection, import_id)
-            if found.state not in {"failed", "cancelled"} or (source or found.source) is None:
+            if found.state not in {"failed", "cancelled"}:
                 raise Conflict(
                     f"Only an import that failed or was cancelled can be retried; the state of this one is {found.state}.",
                     hint="Ask for a new one, or wait until it has ended.",
                     code="import_not_ended",
+                )
+            if source is None and found.source is None:
+                raise Conflict(
+                    "Where the import comes from is no longer kept.",
+                    hint="Give its source again with the retry.",
+                    code="source_forgotten",
                 )
             changes: dict[str, Any] = {
                 "state": "queued",
@@ -206,6 +212,16 @@ class Imports(Store):
             }
             connection.execute(sa.update(imports).where(imports.c.id == import_id).values(changes))
             return _find(connection, import_id)
+
+    def forget_sources(self, before: int) -> None:
+        """Let go of where imports came from that ended without success before a time."""
+        old = sa.and_(
+            imports.c.state.in_(("failed", "cancelled")),
+            imports.c.completed_at < before,
+            imports.c.source.is_not(None),
+        )
+        with self._write() as connection:
+            connection.execute(sa.update(imports).where(old).values(source=None))
 
 
 def _find(connection: sa.Connection, import_id: str) -> Import:
