@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.errors import Conflict
 from outhaul.export import counting
 from outhaul.export.exporter import Exporter
+from outhaul.intake.importer import Importer
 from outhaul.jobs import Jobs, Work
 from outhaul.keys import Keyring
 from outhaul.land.lander import Lander
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.1
 _SWEEP_S = 60.0
 _FAILED_S = 5.0
+_IMPORTS = 2
+"""Imports that run at the same time, all apps together."""
 
 
 def run(data: Path, config: Config) -> None:
@@ -67,7 +70,14 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
         at_once=config.export_concurrency,
         per_app=config.export_concurrency_per_app,
     )
-    jobs = Jobs(data, config, {"exports": exports})
+    importer = Importer(data, ledger, config, keyring, Sources(config.destinations), now)
+    imports = Work(
+        {name: getattr(importer, name) for name in importer.steps},
+        importer.fail,
+        at_once=_IMPORTS,
+        per_app=1,
+    )
+    jobs = Jobs(data, config, {"exports": exports, "imports": imports})
     exporter.clear_spill()
     # A daemon: when this thread fails the process must end, so that it is started again whole.
     maintainer = Maintainer(data, ledger, config, keyring, counting.count, now)
@@ -81,8 +91,11 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
         if time.monotonic() >= swept + _SWEEP_S:
             swept = time.monotonic()
             exporter.sweep()
+            importer.sweep()
         for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
             jobs.enqueue("exports", task)
+        for task in _due(ledger.unfinished_imports(), 1):
+            jobs.enqueue("imports", task)
     landing.join()
     # Exports under way are taken up again by the next start; waiting for their threads could take hours.
     logging.shutdown()
