@@ -10,12 +10,13 @@ from msgspec import Struct
 
 from outhaul.ledger.store import Store, to_struct
 from outhaul.ledger.tables import erasures, imports, tasks
-from outhaul.wire import ExportRequest, Import, Pin, Task, TaskState
+from outhaul.wire import ENDED, ExportRequest, Import, Pin, Task, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _PAGE = 200
+_PATIENCE_MS = 100
 _UNPINNED: dict[str, Any] = {
     "pin": None,
     "files": None,
@@ -41,10 +42,12 @@ class Asked(Struct, frozen=True, rename="camel"):
 
 
 class Forgetting(Store):
-    def asked_exports(self, app_id: str) -> list[Asked]:
-        """Every export of an app, oldest first."""
+    def asked_exports(self, app_id: str, *, unfinished: bool = False) -> list[Asked]:
+        """The exports of an app, oldest first; only those that have not ended, if asked."""
         columns = [tasks.c[name] for name in Asked.__struct_fields__]
         mine = sa.select(*columns).where(tasks.c.app_id == app_id)
+        if unfinished:
+            mine = mine.where(tasks.c.state.not_in(ENDED))
         return [to_struct(row, Asked) for row in self._read(mine.order_by(tasks.c.created_at, tasks.c.id))]
 
     def unpin_tasks(self, app_id: str, below: dict[str, int]) -> list[str]:
@@ -53,7 +56,9 @@ class Forgetting(Store):
         In the same transaction nobody takes them up: they are unpinned, or known to be under way again.
         """
         ended = sa.select(tasks.c.id, tasks.c.pin).where(
-            tasks.c.app_id == app_id, tasks.c.state.in_(("failed", "cancelled"))
+            tasks.c.app_id == app_id,
+            tasks.c.state.in_(("failed", "cancelled")),
+            tasks.c.pin != sa.JSON.NULL,
         )
         with self._write() as connection:
             ids = [
@@ -114,7 +119,13 @@ class Forgetting(Store):
     def drop_log(self) -> bool:
         """Move what was written into the database and empty its log, where old pages are; whether nobody was in the way."""
         with self._engine.connect() as connection:
-            busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            # Whoever asks has other things to do than to wait for readers.
+            patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+            try:
+                busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
         return not busy
 
 

@@ -23,7 +23,7 @@ from outhaul.schema import TABLES
 from outhaul.sql import instant, named, quoted
 from outhaul.subjects import Person, rows_of
 from outhaul.tables import Devices, Removed
-from outhaul.wire import ENDED, Erasure, ExportTold, Receipt, Subject, TableErased
+from outhaul.wire import Erasure, ExportTold, Receipt, Subject, TableErased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ _LOOKED_AT = 512 * MIB
 _COUNT_AT_ONCE = 20
 # Compressed requests that could not be read, as text: nobody can tell whose they are.
 _ENDS = {"activity_end": "activity", "job_end": "job"}
-_UNREADABLE = r"regexp_matches(raw, '^(\x1f\\x8b|\(\\xb5/\\xfd|x(\\x01|\\x5e|\\x9c|\\xda))')"
+_UNREADABLE = r"regexp_matches(raw, '^(\x1f\\x8b|\(\\xb5/\\xfd|x(\x01|\^|\\x9c|\\xda))')"
 
 
 class Found(Struct, frozen=True):
@@ -248,8 +248,6 @@ class Eraser:
         yield True
         theirs.reword()
         yield True
-        while not self._ledger.drop_log():
-            yield False
 
     def _earlier(self, app_id: str, found: Found) -> Iterator[list[ExportTold]]:
         """The exports, some at a time, that read versions with records of theirs, and how many of them they have."""
@@ -310,6 +308,8 @@ class Eraser:
         yield True
         for name, version in found.clean.items():
             self._tables.trim(app_id, name, version)
+        while not self._ledger.drop_log():
+            yield False
         receipt = msgspec.structs.replace(erasure.receipt, deleted_at=self._now())
         self._note(erasure, receipt=receipt)
         self._ledger.end_erasure(erasure_id, self._now())
@@ -321,9 +321,8 @@ class Eraser:
         theirs = Traces(self._data, self._ledger, erasure.app_id, found.person)
         return [
             asked.id
-            for asked in self._ledger.asked_exports(erasure.app_id)
-            if asked.state not in ENDED
-            and (
+            for asked in self._ledger.asked_exports(erasure.app_id, unfinished=True)
+            if (
                 (asked.pin is not None and is_older(asked.pin.versions, found.clean))
                 or (asked.created_at <= (erasure.receipt.removed_at or 0) and theirs.are_named(asked.request))
             )

@@ -124,6 +124,8 @@ class Tables:
             The table's new version.
         """
         delta = self._find(app_id, table) or self._create(app_id, TABLES[table])
+        # What maintenance removed since would be a conflict.
+        delta.update_incremental()
         actions: list[AddAction | RemoveAction] = [_added(table, file, data_change=True) for file in files]
         delta.create_write_transaction(
             actions,
