@@ -31,6 +31,7 @@ def site(tmp_path_factory, folder, azurite):
     """With three devices, two of which are ada's."""
     settings = {
         "rate_per_minute": "0",
+        "land_interval_ms": "100",
         "imports_per_day": str(PER_DAY),
         "imports_unfinished": str(UNFINISHED),
         "destinations": f"{folder.as_uri()}/,{azurite.url}/",

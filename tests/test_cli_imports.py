@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, folder):
-    settings = {"rate_per_minute": "0", "destinations": f"{folder.as_uri()}/"}
+    settings = {"rate_per_minute": "0", "land_interval_ms": "100", "destinations": f"{folder.as_uri()}/"}
     with Server(tmp_path_factory.mktemp("imports") / "data", **settings) as server:
         made = Site(server, "shop")
         made.send([{"kind": "event", "deviceId": "d0", "name": "e", "timestamp": AT}])
