@@ -491,7 +491,7 @@ EXPORTS: dict[str, Export] = {
                 ),
                 Column("record", "json", "All of it, an object", required=True),
             ),
-            ("timestamp", "deviceId", "kind", "record"),
+            ("timestamp", "deviceId", "kind"),
             dated=True,
             help="Everything about one user or device, one row per record",
             personal=True,

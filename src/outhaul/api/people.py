@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 MEDIA = "application/x-ndjson"
 KINDS: tuple[RecordKind, ...] = get_args(RecordKind)
+_PIECE = 64 * 1024
 
 
 class RecordsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,20 +106,23 @@ class _Records(StreamingResponse):
     """A history on its way. When it cannot go on, the connection is not ended as it should: whoever reads can tell."""
 
     def __init__(self, stopping: asyncio.Event, lines: Lines) -> None:
-        super().__init__(self._lines(), media_type=MEDIA)
+        super().__init__(_pieces(lines), media_type=MEDIA)
         self._stopping = stopping
         self._source = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            # Whoever reads slowly must not hold up a server that is to stop.
+            await _unless_stopping(self._stopping, super().__call__(scope, receive, send))
         finally:
             await asyncio.shield(self._source.close())
 
-    async def _lines(self) -> AsyncIterator[bytes]:
-        source = aiter(self._source)
-        while lines := await _unless_stopping(self._stopping, anext(source, b"")):
-            yield lines
+
+async def _pieces(lines: Lines) -> AsyncIterator[bytes]:
+    # The server holds some pieces for whoever reads slowly: a number of them, however large they are.
+    async for some in lines:
+        for start in range(0, len(some), _PIECE):
+            yield some[start : start + _PIECE]
 
 
 async def _unless_stopping(stopping: asyncio.Event, work: Awaitable[T]) -> T:

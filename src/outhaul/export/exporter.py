@@ -34,9 +34,8 @@ from outhaul.export.render import rendered
 from outhaul.export.text import TextFile
 from outhaul.formats import manifest_name, writing
 from outhaul.instants import show
-from outhaul.schema import EXPORT_TYPES, EXPORTS
+from outhaul.schema import EXPORT_TYPES
 from outhaul.selection import columns, projection
-from outhaul.sql import named
 from outhaul.tables import Devices, Tables
 from outhaul.wire import DOWNLOAD, ENDED, ColumnEntry, Destination, Failure, FileEntry, Manifest, Pin, Task
 
@@ -108,6 +107,7 @@ class Exporter:
         if task.pin is None:
             # What was made of another state, before somebody was erased from it, is no beginning of this one.
             self._clear(task_id)
+            shutil.rmtree(self._downloads / task_id, ignore_errors=True)
         request = task.request
         tag_types = {one.key: one.type for one in self._ledger.tags(task.app_id)}
         # Once to have looked: what is asked again while the ledger waits is then known, but for what came meanwhile.
@@ -201,12 +201,8 @@ class Exporter:
 
     def _query(self, task: Task, source: Sliced, part: Slice) -> str:
         request = task.request
-        export = EXPORTS[request.kind]
-        # A record that was sent again after days is stored again, under the same id: then arrival makes the order total.
-        last = [column.name for column in export.more if column.name == "receivedAt"]
-        order = ", ".join(named(name) for name in (*export.order, *last))
         key = self._keyring.derive(f"mask/{task.app_id}")
-        rows = f"SELECT {projection(request, key)} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
+        rows = f"SELECT {projection(request, key)} FROM {source.in_order(part)}"
         if request.format == "parquet":
             return rows
         form = writing(request.format, columns(request), _pinned(task).time_format)

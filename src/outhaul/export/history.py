@@ -20,9 +20,7 @@ from outhaul.export.person import KINDS, Records
 from outhaul.export.render import rendered
 from outhaul.export.text import lines_of
 from outhaul.formats import writing
-from outhaul.schema import EXPORTS
 from outhaul.selection import columns, projection
-from outhaul.sql import named
 from outhaul.tables import Devices, Tables
 from outhaul.wire import ExportRequest, Pin
 
@@ -44,6 +42,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 2
 """Histories that are streamed at the same time; more would have to share the memory."""
+_SLICE_ROWS = 25_000
+"""Rows sorted at a time at most: what waits for whoever reads slowly is held in memory."""
 _TRIES = 3
 _MEMBERS = ["kind", "timestamp", "deviceId", "userId", "record"]
 _GONE = (Damaged, FileNotFoundError, duckdb.IOException)
@@ -141,7 +141,7 @@ class History:
         pin = Pin(
             versions=versions,
             at=self._now(),
-            slice_rows=self._config.slice_rows,
+            slice_rows=min(self._config.slice_rows, _SLICE_ROWS),
             time_format="rfc3339",
             session_idle_s=self._config.session_idle_s,
             session_timeout_s=self._config.session_timeout_s,
@@ -259,13 +259,11 @@ def _batches(
 ) -> Generator[RecordBatch]:
     """The lines in batches, computed a little ahead."""
     line = writing("jsonl", columns(request), pin.time_format).line
-    order = ", ".join(named(name) for name in EXPORTS["history"].order)
     queries = [
-        f"SELECT {line} FROM (SELECT {projection(request, b'')} "
-        f"FROM (SELECT * FROM {source.rows(part)} ORDER BY {order}))"
+        f"SELECT {line} FROM (SELECT {projection(request, b'')} FROM {source.in_order(part)})"
         for part in source.slices(db, pin.slice_rows)
     ]
-    results = rendered(db, queries)
+    results = rendered(db, queries, ahead=1)
     try:
         for batches in results:
             yield from batches

@@ -141,6 +141,11 @@ class Records(Sliced):
         found = " UNION ALL ".join(self._of_kind(kind, start, end) for kind in kinds or [*self._shapes][:1])
         return f"(SELECT * FROM ({found}) WHERE {self._condition or 'true'})"
 
+    def in_order(self, part: Slice) -> str:
+        """The rows of a slice in their order, as a table expression."""
+        # A whole record as a key to sort by would be held twice.
+        return f'(SELECT * FROM {self.rows(part)} ORDER BY "timestamp", "deviceId", kind, md5(record))'
+
     def _countable(self, part: Slice | None) -> tuple[str, bool]:
         return f"FROM {self.rows(part)}", True
 

@@ -13,7 +13,7 @@ from outhaul.export.relations import AS_STORED, FOLDED, SOURCES, relation, sourc
 from outhaul.export.slices import Slice, Sliced, between, check_files, days, literal, overlaps
 from outhaul.schema import EXPORTS
 from outhaul.selection import condition
-from outhaul.sql import instant
+from outhaul.sql import instant, named
 from outhaul.tables import Tables
 
 if TYPE_CHECKING:
@@ -75,6 +75,14 @@ class Source(Sliced):
         where, scans = self._scans(part)
         found = relation(self._request.kind, scans, where, self._pin)
         return f"(SELECT * FROM {found} WHERE {self._condition})" if self._condition else found
+
+    def in_order(self, part: Slice) -> str:
+        """The rows of a slice in their order, as a table expression."""
+        export = EXPORTS[self._request.kind]
+        # A record that was sent again after days is stored again, under the same id: then arrival makes the order total.
+        last = [column.name for column in export.more if column.name == "receivedAt"]
+        order = ", ".join(named(name) for name in (*export.order, *last))
+        return f"(SELECT * FROM {self.rows(part)} ORDER BY {order})"
 
     def _countable(self, part: Slice | None) -> tuple[str, bool]:
         kind = self._request.kind

@@ -56,6 +56,10 @@ class Sliced(ABC):
         """The rows of a slice, or of the whole export, as a table expression over the files that can hold them."""
 
     @abstractmethod
+    def in_order(self, part: Slice) -> str:
+        """The rows of a slice in their order, as a table expression."""
+
+    @abstractmethod
     def _countable(self, part: Slice | None) -> tuple[str, bool]:
         """What slices are cut by: rows with the leading column, as SQL from `FROM` on; whether these are the export's."""
 
