@@ -72,6 +72,8 @@ def wait_for(happened):
 
 
 def files(site):
+    # A process that closes a file of SQLite's loses the locks that it has on it: none may be open here.
+    site.ledger.close()
     return {path: path.read_bytes() for path in site.server.data.rglob("*") if path.is_file()}
 
 
