@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
 from outhaul.client import Collector
 from outhaul.container import describe_source
 from outhaul.keys import Keyring
