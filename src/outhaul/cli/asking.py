@@ -94,19 +94,28 @@ _ASKED = (
         "--day-path", is_flag=True, help="Put the files of each UTC day into a folder day=YYYY-MM-DD."
     ),
     click.option("--time-format", type=click.Choice(get_args(TimeFormat)), help="Without: the server's."),
+    *DESTINATION.choices,
+    click.option("--description", help="A note for people."),
+)
+_OF_KINDS = (
     click.option(
         "--campaigns", type=Json(), help='Of feedback: {"type": …, "ids": […]} or with "from" and "to".'
     ),
-    *DESTINATION.choices,
-    click.option("--description", help="A note for people."),
+    click.option("--user", "user_id", metavar="ID", help="Of a history: this user's."),
+    click.option("--device", "device_id", metavar="ID", help="Of a history: this device's."),
 )
 
 
 def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command APP and KIND and all that an export may be asked to be."""
     kind = click.argument("kind", type=click.Choice(tuple(EXPORTS)), metavar="KIND")
-    arguments = (click.argument("app"), kind)
-    return functools.reduce(lambda made, option: option(made), reversed((*arguments, *_ASKED)), command)
+    options = (click.argument("app"), kind, *_ASKED, *_OF_KINDS)
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all that an export of a history may be asked to be, but for whose it is."""
+    return functools.reduce(lambda made, option: option(made), reversed(_ASKED), command)
 
 
 def read_asked(options: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +129,8 @@ def read_asked(options: dict[str, Any]) -> dict[str, Any]:
     if (start is None) != (end is None):
         raise click.UsageError("--from and --to go together.")
     options["period"] = None if start is None else (start, end)
+    of = {"userId": options.pop("user_id", None), "deviceId": options.pop("device_id", None)}
+    options["of"] = {name: one for name, one in of.items() if one is not None} or None
     masked = [column for column, _ in options["mask"]]
     if len(set(masked)) < len(masked):
         raise click.UsageError("--mask names a column twice.")

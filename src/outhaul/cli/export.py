@@ -57,14 +57,7 @@ def create_export(
       outhaul export create shop crash --from 2026-11-01 --to 2026-12-01 --destination-env CONTAINER_URL
     """
     task = client.exports.create(app, kind, idempotency_key=idempotency_key, **read_asked(asked))
-    if as_json and not wait:
-        emit(task.export)
-        return 0
-    if not as_json:
-        click.echo(task.id)
-        if not wait:
-            click.echo(f"Follow it: outhaul export watch {task.id}", err=True)
-    return _follow(task, as_json) if wait else 0
+    return taken(task, as_json, wait=wait)
 
 
 @export.command("check", epilog=KINDS)
@@ -230,6 +223,18 @@ def download_export(client: Client, export_id: str, folder: Path, as_json: bool)
     for file in files:
         click.echo(file)
     return None
+
+
+def taken(task: ExportTask, as_json: bool, *, wait: bool) -> int:
+    """Show an export that was asked for, and follow it if that is wanted."""
+    if as_json and not wait:
+        emit(task.export)
+        return 0
+    if not as_json:
+        click.echo(task.id)
+        if not wait:
+            click.echo(f"Follow it: outhaul export watch {task.id}", err=True)
+    return _follow(task, as_json) if wait else 0
 
 
 def _follow(task: ExportTask, as_json: bool) -> int:

@@ -86,14 +86,14 @@ class HistorySpec(Asked, frozen=True):
     description: Description | None = None
 
 
-class PersonRecord(Answered, frozen=True):
+class PersonRecord(Answered, frozen=True, kw_only=True, omit_defaults=True):
     """A line of a history: a record of any kind. `record` has every column that an export of its kind can have."""
 
     kind: RecordKind
     timestamp: str
-    record: dict[str, Any]
     device_id: str | None = None
     user_id: str | None = None
+    record: dict[str, Any]
 
 
 class ExportAsked(ExportSpec, frozen=True, forbid_unknown_fields=False):
@@ -201,7 +201,7 @@ class Estimate(Answered, frozen=True):
 
 
 class Check(Answered, frozen=True):
-    """What would happen to an export asked for like this; `ok` when every step is."""
+    """What would happen to an export asked for like this; `ok` when every step is. No estimate is made of a history."""
 
     ok: bool
     steps: list[CheckStep]
