@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
 from api_site import ENDED, Site, problem
 from outhaul import errors
-from outhaul.client import AsyncClient, Client
+from outhaul.client import AsyncClient, Client, Collector
 from outhaul.wire import Source
 from running import Server
 
+PAGE = Path(__file__).parent.parent / "docs" / "imports.md"
 PER_DAY = 12
 UNFINISHED = 5
 
@@ -64,9 +67,9 @@ def http(site):
         yield client
 
 
-def ask(http, source, status=202, **members):
+def ask(http, source, **members):
     answer = http.post("/imports", json={"app": "Shop", "source": source, **members})
-    assert answer.status_code == status, answer.text
+    assert answer.status_code == 202, answer.text
     return answer.json()
 
 
@@ -130,6 +133,31 @@ def test_tags_of_a_file_are_applied_and_its_faults_explained(site, http, folder)
     assert tags(site, "d0") == {"plan": "pro"}
     assert [tags(site, device) for device in ("d1", "d2")] == [{"plan": "free", "userid": "ada"}] * 2
     assert site.ledger.find_import(shown["id"]).source is None
+
+
+def test_the_files_shown_in_the_docs_are_files_of_tags(site, http, folder):
+    app = site.ledger.create_app("Documented", "web", 1)
+    at = {"timestamp": 1_700_000_000_000}
+    with Collector(site.server.url, app.sdk_key) as collector:
+        collector.send([{"kind": "event", "deviceId": one, "name": "e", **at} for one in ("5f0c", "77ab")])
+        collector.send([{"kind": "tag", "deviceId": "77ab", "key": "userid", "value": "ada", **at}])
+    formats = PAGE.read_text().split("\n## Formats\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^```\w+\n(.*?)^```", formats, re.MULTILINE | re.DOTALL)
+    asked = []
+    for number, text in enumerate(shown):
+        (folder / f"shown-{number}").write_text(text)
+        source = {"url": (folder / f"shown-{number}").as_uri()}
+        asked.append(ask(http, source, app="Documented")["id"])
+    done = [waited(http, one) for one in asked]
+    assert [(one["state"], one["rejected"], one["progress"]["linesApplied"]) for one in done] == [
+        ("succeeded", {}, 2)
+    ] * 3
+    found = http.get("/apps/Documented/devices/77ab").json()["tags"]
+    assert {key: tag["value"] for key, tag in found.items()} == {
+        "userid": "ada",
+        "city": "Łódź",
+        "plan": "free",
+    }
 
 
 def test_one_with_no_right_to_read_goes_on_with_new_credentials(site, http, azurite):
