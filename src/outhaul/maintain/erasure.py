@@ -17,7 +17,6 @@ from outhaul.errors import Invalid
 from outhaul.ledger.forgetting import is_older
 from outhaul.maintain.compaction import readers
 from outhaul.maintain.engine import scan
-from outhaul.maintain.pieces import MIB, pieces
 from outhaul.maintain.traces import Traces
 from outhaul.schema import TABLES
 from outhaul.sql import instant, named, quoted
@@ -26,7 +25,7 @@ from outhaul.tables import Devices, Removed
 from outhaul.wire import Erasure, ExportTold, Receipt, Subject, TableErased
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from outhaul.keys import Keyring
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from outhaul.maintain.neighbours import Counting, Landing
     from outhaul.tables import StoredFile
 
-_LOOKED_AT = 512 * MIB
-_COUNT_AT_ONCE = 20
 # Compressed requests that could not be read, as text: nobody can tell whose they are.
 _ENDS = {"activity_end": "activity", "job_end": "job"}
 _UNREADABLE = r"regexp_matches(raw, '^(\x1f\\x8b|\(\\xb5/\\xfd|x(\x01|\^|\\x9c|\\xda))')"
@@ -135,6 +132,7 @@ class Eraser:
         """Find their devices, and have landing forget them before it learns anything new."""
         erasure = self._ledger.erasure(erasure_id)
         app_id = erasure.app_id
+        self._engine.in_hand += 1
         if erasure.found is None:
             found = self._look(erasure)
             known = landing.remembered(app_id, found.devices, found.user_id)
@@ -175,7 +173,8 @@ class Eraser:
 
     def _remove_from(self, erasure: Erasure, found: Found, name: str) -> Iterator[bool]:
         """Remove them from one table: from what it held when they were looked for, not from what came since."""
-        app_id, condition = erasure.app_id, self._condition(erasure.app_id, found, name)
+        app_id = erasure.app_id
+        condition = yield from self._condition(app_id, found, name)
         now = {file.path for file in self._tables.files(app_id, name)}
         files = [
             file
@@ -183,12 +182,8 @@ class Eraser:
             # The others were written again before a crash.
             if file.path in now
         ]
-        for some in pieces(files, _LOOKED_AT):
-            holding = self._engine.holding(some, condition)
-            yield True
-            for few in pieces(holding):
-                self._engine.without(app_id, name, few, condition)
-                yield True
+        # Nobody else may remove anything from them meanwhile.
+        yield from self._engine.remove(app_id, name, files, condition, lambda: None)
         before, after = found.removed[name], self._tables.removed(app_id, name)
         if after != before:
             version = self._tables.newest(app_id)[name]
@@ -197,7 +192,8 @@ class Eraser:
             tables = [*(one for one in erasure.receipt.tables if one.table != name), done]
             self._note(erasure, receipt=msgspec.structs.replace(erasure.receipt, tables=tables))
 
-    def _condition(self, app_id: str, found: Found, name: str) -> str:
+    def _condition(self, app_id: str, found: Found, name: str) -> Generator[bool, None, str]:
+        """What is to be removed from a table."""
         theirs = rows_of(found.person, name)
         if name == "reject":
             theirs = f"{theirs} OR {_UNREADABLE}"
@@ -208,10 +204,11 @@ class Eraser:
             files = [] if version is None else self._tables.files(app_id, begun, version)
             if files:
                 key = f'"deviceId", "{begun}Id"'
-                self._engine.db.execute(
-                    f"CREATE OR REPLACE TEMP TABLE begun AS SELECT {key} FROM {scan(files)} "
+                begin = (
+                    f"CREATE OR REPLACE TABLE begun AS SELECT {key} FROM {scan(files)} "
                     f'WHERE "userId" = {quoted(found.user_id)}'
                 )
+                yield from self._engine.aside(lambda db: db.execute(begin))
                 theirs = f"{theirs} OR ({key}) IN (SELECT ({key}) FROM begun)"
         return f"({theirs})"
 
@@ -221,9 +218,7 @@ class Eraser:
         found = self._found(erasure)
         if not found.told:
             exports: list[ExportTold] = []
-            for some in self._earlier(erasure.app_id, found):
-                exports += some
-                yield True
+            yield from self._earlier(erasure.app_id, found, exports)
             self._engine.renew()
             found = msgspec.structs.replace(found, told=True)
             receipt = msgspec.structs.replace(
@@ -249,8 +244,8 @@ class Eraser:
         theirs.reword()
         yield True
 
-    def _earlier(self, app_id: str, found: Found) -> Iterator[list[ExportTold]]:
-        """The exports, some at a time, that read versions with records of theirs, and how many of them they have."""
+    def _earlier(self, app_id: str, found: Found, told: list[ExportTold]) -> Iterator[bool]:
+        """Add the exports that read versions with records of theirs, and how many of them they have."""
         older = [
             (asked, asked.pin)
             for asked in self._ledger.asked_exports(app_id)
@@ -259,28 +254,29 @@ class Eraser:
         if not older:
             return
         for name in TABLES:
-            files = self._tables.files(app_id, name, found.versions[name]) if name in found.versions else []
-            self._gather(name, files, found.person)
+            yield from self._gather(app_id, found, name)
         reworded = Traces(self._data, self._ledger, app_id, found.person).reworded
-        for start in range(0, len(older), _COUNT_AT_ONCE):
-            told = []
-            for asked, pin in older[start : start + _COUNT_AT_ONCE]:
-                # What had arrived by then; nothing that came later is in it.
-                tables = {
-                    name: f'(SELECT * FROM {_mine(name)} WHERE "receivedAt" <= {instant(pin.at)})'
-                    for name in TABLES
-                }
-                rows = self._count(self._engine.db, asked.request, pin, tables)
-                if rows:
-                    told.append(_told(asked, reworded(asked.destination_shown), rows))
-            yield told
+        for asked, pin in older:
+            # What had arrived by then; nothing that came later is in it.
+            tables = {
+                name: f'(SELECT * FROM {_mine(name)} WHERE "receivedAt" <= {instant(pin.at)})'
+                for name in TABLES
+            }
+            if rows := self._count(self._engine.db, asked.request, pin, tables):
+                told.append(_told(asked, reworded(asked.destination_shown), rows))
+            yield True
 
-    def _gather(self, name: str, files: list[StoredFile], person: Person) -> None:
-        """Make a temporary table of their rows of a stored one."""
+    def _gather(self, app_id: str, found: Found, name: str) -> Iterator[bool]:
+        """Make a table of their rows of a stored one."""
+        files: list[StoredFile] = []
+        if name in found.versions:
+            # Since then, only files that held any were removed.
+            now = {file.path for file in self._tables.files(app_id, name)}
+            before = self._tables.files(app_id, name, found.versions[name])
+            files = [file for file in before if file.path not in now]
         rows = "SELECT * FROM " + (scan(files) if files else _nothing(name))
-        self._engine.db.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_mine(name)} AS {rows} WHERE {rows_of(person, name)}"
-        )
+        theirs = f"CREATE OR REPLACE TABLE {_mine(name)} AS {rows} WHERE {rows_of(found.person, name)}"
+        yield from self._engine.aside(lambda db: db.execute(theirs))
 
     def _delete(self, erasure_id: str, _landing: Landing) -> Iterator[bool]:
         """Once nobody reads the old files any more, delete them, and what the tables' logs say of them."""

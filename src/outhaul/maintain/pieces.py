@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from outhaul.tables import StoredFile
 
 MIB = 1024 * 1024
-WRITTEN = 64 * MIB
+LOOKED_AT = 512 * MIB
+"""Bytes that are searched at a time."""
+WRITTEN = 32 * MIB
 """Bytes that are written again at a time."""
 _FILES = 256
 
 
-def pieces(files: list[StoredFile], size: int = WRITTEN) -> Iterator[list[StoredFile]]:
+def pieces(files: list[StoredFile], size: int) -> Iterator[list[StoredFile]]:
     """Files, some at a time: at most so many bytes of them, unless it is one file, and not too many files."""
     some: list[StoredFile] = []
     for file in files:

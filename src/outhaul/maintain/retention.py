@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from outhaul.ledger.access import AuditEntry
 from outhaul.maintain.engine import scan
-from outhaul.maintain.pieces import pieces
 from outhaul.sql import instant
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class Retainer:
         self._tables = engine.tables
         self._busy = busy
         self._now = now
+        self._since = 0
 
     def steps(self, landing: Landing) -> Iterator[bool]:
         """Apply it once: True after something was done, False where it has to wait."""
@@ -71,6 +71,7 @@ class Retainer:
             while not done:
                 while self._busy(app_id):
                     yield False
+                self._since = self._engine.in_hand
                 try:
                     for kind, days in kept.items():
                         yield from self._apply(landing, app_id, kind, today - timedelta(days=days))
@@ -106,8 +107,7 @@ class Retainer:
 
     def _drop_days(self, app_id: str, name: str, before: str) -> Iterator[bool]:
         old = [file for file in self._tables.files(app_id, name) if (file.day or before) < before]
-        if self._busy(app_id):
-            raise _InHandError
+        self._check(app_id)
         if old:
             self._tables.remove(app_id, name, old, [], self._now())
             yield True
@@ -116,14 +116,13 @@ class Retainer:
         """Remove devices not seen since, with everything that is said of them alone; landing forgets them as well."""
         while files := self._tables.files(app_id, "device"):
             self._engine.db.execute(
-                f'CREATE OR REPLACE TEMP TABLE gone AS SELECT "deviceId" FROM {scan(files)} GROUP BY "deviceId" '
+                f'CREATE OR REPLACE TABLE gone AS SELECT "deviceId" FROM {scan(files)} GROUP BY "deviceId" '
                 f'HAVING max("lastSeen") < {_literal(since)} ORDER BY "deviceId" LIMIT {DEVICES}'
             )
             gone: list[Any] = self._engine.db.execute("FROM gone").fetchall()
             if not gone:
                 return
-            if self._busy(app_id):
-                raise _InHandError
+            self._check(app_id)
             # Before they are gone from the tables: nobody would find them a second time.
             landing.forget(app_id, [row[0] for row in gone], None)
             versions = self._tables.newest(app_id)
@@ -135,11 +134,11 @@ class Retainer:
                     )
 
     def _drop_rows(self, app_id: str, name: str, files: list[StoredFile], condition: str) -> Iterator[bool]:
-        for few in pieces(self._engine.holding(files, condition)):
-            yield True
-            if self._busy(app_id):
-                raise _InHandError
-            self._engine.without(app_id, name, few, condition)
+        yield from self._engine.remove(app_id, name, files, condition, lambda: self._check(app_id))
+
+    def _check(self, app_id: str) -> None:
+        if self._busy(app_id) or self._engine.in_hand != self._since:
+            raise _InHandError
 
 
 def _literal(moment: datetime) -> str:
