@@ -121,7 +121,8 @@ SETTINGS = (
         "keep_versions_hours",
         int,
         168,
-        "Hours for which files stay that were merged away or removed by retention; what an export has pinned stays as long as it takes.",
+        "Hours for which files stay that were merged away or removed by retention; what an export has pinned stays as long "
+        "as it takes.",
     ),
     Setting(
         "keep_failed_hours",
