@@ -160,7 +160,8 @@ class Importer:
             else OuthaulError("An internal error.", hint="The server's log says more.", code="internal")
         )
         found = self._ledger.find_import(import_id)
-        if found.attempt == attempt and found.state not in ENDED:
+        begun = found.lines_done or self._offered(import_id)
+        if begun and found.attempt == attempt and found.state not in ENDED:
             # While it is under way nobody is erased, and what it made must not land after somebody was.
             self._land(found, time.monotonic() + _LAST_WORDS_S)
         failure = Failure(
