@@ -254,3 +254,12 @@ def test_a_user_of_many_devices(tmp_path):
     assert [row["deviceId"] for row in rows if row["kind"] == "event"] == [f"d{n}" for n in range(1, 600, 2)]
     assert plain({"n": len(rows)}) == {"n": 300 * 3}
     site.close()
+
+
+def test_records_of_the_same_instant_are_in_the_same_order_however_they_are_written(bench):
+    ids = [
+        [one["eventId"] for one in records(history(bench, D1, **how), "event")]
+        for how in ({}, {"time_format": "rfc3339"}, {"mask": {"deviceId": "hash"}})
+    ]
+    assert ids[0] == ids[1] == ids[2]
+    assert ids[0][:3] == ["n0", "n1", "n2"]

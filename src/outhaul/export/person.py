@@ -13,6 +13,7 @@ from outhaul.export.slices import Slice, Sliced, between, check_files, days, ove
 from outhaul.formats import json_object
 from outhaul.schema import EXPORTS, TABLES, Column, RecordKind
 from outhaul.selection import condition, members
+from outhaul.sql import named
 from outhaul.subjects import Person, rows_of, ways
 from outhaul.tables import Tables
 
@@ -32,12 +33,14 @@ _ENDS = {"activity_end": "activity", "job_end": "job"}
 class _Shape(NamedTuple):
     """How records of a kind come about: the tables that are read, the members, which of these is the record's time.
 
-    `sorted` says whether the tables' files are by that time, so that a slice reads few of them.
+    `ties` tell records of the same instant apart, and put them in order. `sorted` says whether the tables' files are by that
+    time, so that a slice reads few of them.
     """
 
     tables: tuple[str, ...]
     members: tuple[Column, ...]
     time: str
+    ties: tuple[str, ...] = ()
     sorted: bool = True
 
 
@@ -52,17 +55,20 @@ def _of_table(table: str, *names: str) -> tuple[Column, ...]:
 
 
 _SHAPES: dict[RecordKind, _Shape] = {
-    "activity": _Shape(("activity", "activity_end"), _told("activity"), "startTime"),
-    "event": _Shape(("event",), _told("event"), "timestamp"),
-    "job": _Shape(("job", "job_end"), _told("job"), "startTime"),
-    "error": _Shape(("error",), _told("error"), "timestamp"),
-    "crash": _Shape(("crash",), _told("crash"), "timestamp"),
-    "session": _Shape(("session",), _told("session"), "startTime"),
+    "activity": _Shape(
+        ("activity", "activity_end"), _told("activity"), "startTime", ("activityId", "receivedAt")
+    ),
+    "event": _Shape(("event",), _told("event"), "timestamp", ("eventId", "receivedAt")),
+    "job": _Shape(("job", "job_end"), _told("job"), "startTime", ("jobId", "receivedAt")),
+    "error": _Shape(("error",), _told("error"), "timestamp", ("errorId", "receivedAt")),
+    "crash": _Shape(("crash",), _told("crash"), "timestamp", ("crashId", "receivedAt")),
+    "session": _Shape(("session",), _told("session"), "startTime", ("sessionId",)),
     "tag": _Shape(
         ("tag",),
         # A tag that was removed has no value.
         tuple(c._replace(required=c.required and c.name != "value") for c in _told("tag")),
         "lastModified",
+        ("key",),
         sorted=False,
     ),
     "device": _Shape(("device", "tag", "token"), _told("device"), "lastSeen", sorted=False),
@@ -70,9 +76,12 @@ _SHAPES: dict[RecordKind, _Shape] = {
         ("token", "tag", "device"),
         (*_told("token"), *_of_table("token", "valid")),
         "registeredAt",
+        ("service",),
         sorted=False,
     ),
-    "feedback": _Shape(("feedback", "tag"), _told("feedback"), "lastFeedback", sorted=False),
+    "feedback": _Shape(
+        ("feedback", "tag"), _told("feedback"), "lastFeedback", ("campaignType", "campaignId"), sorted=False
+    ),
     "reject": _Shape(("reject",), _of_table("reject", "reason", "detail", "raw", "receivedAt"), "receivedAt"),
 }
 
@@ -143,8 +152,9 @@ class Records(Sliced):
 
     def in_order(self, part: Slice) -> str:
         """The rows of a slice in their order, as a table expression."""
-        # A whole record as a key to sort by would be held twice.
-        return f'(SELECT * FROM {self.rows(part)} ORDER BY "timestamp", "deviceId", kind, md5(record))'
+        # Last comes what makes the order total; a whole record as a key to sort by would be held twice.
+        order = '"timestamp", "deviceId", kind, tie, md5(record)'
+        return f"(SELECT * FROM {self.rows(part)} ORDER BY {order})"
 
     def _countable(self, part: Slice | None) -> tuple[str, bool]:
         return f"FROM {self.rows(part)}", True
@@ -167,10 +177,11 @@ class Records(Sliced):
             found = relation(kind, scans, when if shape.sorted else "true", self._pin)
         kept, values = members(self._request, shape.members, self._key)
         user = '"userId"' if any(column.name == "userId" for column in shape.members) else "NULL::VARCHAR"
+        tie = ", '/', ".join(named(name) for name in shape.ties) or "''"
         record = json_object(kept, self._pin.time_format)
         return f"""
-    SELECT whose_device AS "deviceId", whose AS "userId", '{kind}' AS kind, "when" AS "timestamp", concat({record}) AS record
-    FROM (SELECT "deviceId" AS whose_device, {user} AS whose, "{shape.time}" AS "when", {values}
+    SELECT whose_device AS "deviceId", whose AS "userId", '{kind}' AS kind, "when" AS "timestamp", tie, concat({record}) AS record
+    FROM (SELECT "deviceId" AS whose_device, {user} AS whose, "{shape.time}" AS "when", concat({tie}) AS tie, {values}
         FROM {found} WHERE {when})"""
 
     def _scan(self, table: str, start: int | str | None = None, end: int | str | None = None) -> str:
