@@ -1,4 +1,4 @@
-"""What erasures have in common, however they are asked for: of whom they are, and what their end means."""
+"""Of whom something is asked, and what it means that an erasure has ended."""
 
 from __future__ import annotations
 
