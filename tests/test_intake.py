@@ -298,3 +298,26 @@ def test_a_full_disk_is_told_and_what_was_applied_is_kept(bench, devices, monkey
     assert (found.state, found.failures[0].code, found.lines_done) == ("failed", "busy", 20)
     devices.ledger.retry_import(asked.id)
     assert bench.carry_out(asked).lines_applied == applied
+
+
+def test_where_a_failed_import_came_from_is_forgotten_in_the_end(bench, devices):
+    failed, other = bench.ask(b"hello\n"), bench.ask(lines(line("a", k="v")))
+    assert bench.carry_out(failed).state == "failed"
+    bench.importer.sweep()
+    assert bench.find(failed).source is not None
+    bench.importer._now = lambda: devices.now + 73 * 3600_000  # noqa: SLF001
+    bench.importer.sweep()
+    assert bench.find(failed).source is None
+    assert bench.find(other).source is not None
+
+
+def test_the_attempt_that_is_over_does_nothing(bench, devices):
+    asked = bench.ask(lines(line("a", k="v")))
+    devices.ledger.cancel_import(asked.id, 1)
+    devices.ledger.retry_import(asked.id)
+    for name in bench.importer.steps:
+        getattr(bench.importer, name)(asked.id, 1)
+    bench.importer.fail(asked.id, 1, OuthaulError("late"))
+    found = bench.find(asked)
+    assert (found.state, found.attempt, found.lines_done) == ("queued", 2, 0)
+    assert bench.carry_out(asked).state == "succeeded"
