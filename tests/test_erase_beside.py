@@ -175,6 +175,37 @@ def test_erasing_again_does_what_is_left_to_do(site: Site) -> None:
     assert (table.rows, table.files) == (1, 1)
 
 
+def test_old_files_go_beside_others_that_are_written(site: Site, tmp_path: Path) -> None:
+    """One erasure waits to delete files while another, and retention, have written some that are in no version yet."""
+    fill(site)
+    poll = {"kind": "feedback", "campaignType": "Poll", "campaignId": "1", "status": "pushed"}
+    site.batch(
+        *every_kind("second"),
+        *({**poll, "deviceId": f"d{n}", "id": f"f{n}", "timestamp": T - n * DAY} for n in range(20)),
+    )
+    bench = Bench(site, tmp_path / "out")
+    pinned = bench.ask(**ALL)
+    bench.exporter.pin(pinned, 1)
+    keeper = maintainer(site)
+    first = ask(site, device_id="gone")
+    work(site, keeper)
+    assert site.ledger.erasure(first).receipt.waiting_for == [pinned]
+    assert bench.carry_out(pinned).state == "succeeded"
+    site.ledger.set_retention(site.app.app_id, {"feedback": 10})
+    site.now += DAY
+    second = ask(site, device_id="second")
+    keeper._engine.uncommitted += 1  # noqa: SLF001  as while a file is written
+    time.sleep(1.1)
+    work(site, keeper, turns=20)
+    assert site.ledger.erasure(first).receipt.files_deleted == 0
+    keeper._engine.uncommitted -= 1  # noqa: SLF001
+    finish(site, keeper, first)
+    finish(site, keeper, second)
+    work(site, keeper)
+    assert {row["deviceId"] for row in site.rows("event")} == {"kept"}
+    assert {row["deviceId"] for row in site.rows("feedback")} == {f"d{n}" for n in range(10)}
+
+
 def test_a_user_of_too_many_devices_is_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("outhaul.tables.devices.USER_DEVICES", 2)
     site.batch(

@@ -407,7 +407,7 @@ class Erasure(Struct, kw_only=True, rename="camel"):
 
     `subject` is encrypted, as are the devices `found` to be theirs; both are gone when it has ended. `subject_digest`
     stays, to find the receipt by. `mark` is the
-    journal position up to which records are removed: what is received after it is new.
+    journal position up to which records are removed at least: what lands once they were looked for is new.
     """
 
     id: str

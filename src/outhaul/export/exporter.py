@@ -111,7 +111,8 @@ class Exporter:
         request = task.request
         tag_types = {one.key: one.type for one in self._ledger.tags(task.app_id)}
         # Once to have looked: what is asked again while the ledger waits is then known, but for what came meanwhile.
-        self._devices(task, self._ledger.checkpoint().versions.get(task.app_id, {}))
+        with contextlib.suppress(FileNotFoundError):
+            self._devices(task, self._ledger.checkpoint().versions.get(task.app_id, {}))
 
         def choose(versions: dict[str, int]) -> Pin:
             return Pin(

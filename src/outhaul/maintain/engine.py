@@ -40,6 +40,8 @@ class Engine:
         self._now = now
         self.in_hand = 0
         """How often an erasure took the files of an app in hand: which files there are is then no longer as it was."""
+        self.uncommitted = 0
+        """Commits under way: their files are in no version yet, and are not to be taken for ones that nobody reads."""
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="maintain")
         self.db = self._open()
 
@@ -90,9 +92,13 @@ class Engine:
             for few in pieces(holding, WRITTEN):
                 allowed()
                 write = partial(self._without, app_id=app_id, name=name, files=few, condition=condition)
-                kept = yield from self.aside(write)
-                allowed()
-                self.tables.remove(app_id, name, few, kept, self._now())
+                self.uncommitted += 1
+                try:
+                    kept = yield from self.aside(write)
+                    allowed()
+                    self.tables.remove(app_id, name, few, kept, self._now())
+                finally:
+                    self.uncommitted -= 1
                 yield True
 
     def _without(

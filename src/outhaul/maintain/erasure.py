@@ -289,6 +289,8 @@ class Eraser:
             yield False
         # Again: of exports that have ended meanwhile.
         yield from self._clear(erasure, found)
+        while self._engine.uncommitted:
+            yield False
         stale = self._stale(app_id, found)
         if not found.counted:
             found = msgspec.structs.replace(found, counted=True)
