@@ -13,6 +13,7 @@ BENCHES = {
     "export": ["export.py", "compare"],
     "memory": ["export.py", "memory"],
     "devices": ["devices.py"],
+    "history": ["history.py"],
 }
 
 

@@ -20,8 +20,8 @@ FILE_ROWS = 500_000
 ISO = "%Y-%m-%dT%H:%M:%S.%gZ"
 
 
-def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
-    """Make a data folder at `path` whose one app has `rows` events; its ledger, and the app's id."""
+def events(path: Path, folder: Path, rows: int, devices: int = 500_000) -> tuple[Ledger, str]:
+    """Make a data folder at `path` whose one app has `rows` events of so many devices; its ledger, and the app's id."""
     ledger = Ledger(path)
     app_id = ledger.create_app("bench", "android", START).app_id
     tables = Tables(path / "tables")
@@ -29,7 +29,7 @@ def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
     db.execute("SET TimeZone = 'UTC'")
     for number, first in enumerate(range(0, rows, FILE_ROWS)):
         last = min(rows, first + FILE_ROWS)
-        db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {_rows(first, last, rows)}")
+        db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {_rows(first, last, rows, devices)}")
         files = []
         days = db.execute(
             f"SELECT strftime(timestamp, '%Y-%m-%d') d, count(*), strftime(min(timestamp), '{ISO}'), strftime(max(timestamp), '{ISO}') FROM fresh GROUP BY d"
@@ -48,11 +48,11 @@ def events(path: Path, folder: Path, rows: int) -> tuple[Ledger, str]:
     return ledger, app_id
 
 
-def _rows(first: int, last: int, rows: int) -> str:
+def _rows(first: int, last: int, rows: int, devices: int) -> str:
     # Hashes stand in for ids: as wide and as hard to compress as real ones, but the same in every run.
     return f"""
-    SELECT md5('device' || (i * 7919 % 500000)) AS "deviceId",
-        CASE WHEN i % 3 = 0 THEN 'user-' || (i * 7919 % 500000) END AS "userId", '3.1.' || (i % 7) AS "applicationVersionName",
+    SELECT md5('device' || (i * 7919 % {devices})) AS "deviceId",
+        CASE WHEN i % 3 = 0 THEN 'user-' || (i * 7919 % {devices}) END AS "userId", '3.1.' || (i % 7) AS "applicationVersionName",
         CASE WHEN i % 2 = 0 THEN md5('session' || (i // 20)) END AS "sessionId", md5('event' || i) AS "eventId",
         epoch_ms({START} + (i * {WEEK} // {rows})::BIGINT)::TIMESTAMPTZ AS timestamp, 'event_' || (i % 50) AS name,
         CASE WHEN i % 2 = 0 THEN 'session' ELSE 'standalone' END AS kind, NULL::VARCHAR AS "jobId", NULL::VARCHAR AS "jobName",

@@ -21,7 +21,7 @@ from outhaul.schema import DAY, EXPORTS, TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from outhaul.schema import Column
+    from outhaul.schema import Column, Export
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -45,7 +45,7 @@ def settings() -> str:
 def exports() -> str:
     """Every export with its columns."""
     return "\n".join(
-        f"### {export.kind}\n\n{export.help}. {'Takes a period.' if export.dated else 'The state now.'} "
+        f"### {export.kind}\n\n{export.help}. {_period(export)} "
         f"Ordered by {_names(export.order)}.\n\n{_columns(export.columns)}"
         for export in EXPORTS.values()
     )
@@ -134,6 +134,12 @@ def _below(
 def _columns(columns: tuple[Column, ...]) -> str:
     rows = [(f"`{c.name}`", c.type, "always" if c.required else "may be empty", c.help) for c in columns]
     return _table(("column", "type", "present", "meaning"), rows)
+
+
+def _period(export: Export) -> str:
+    if export.personal:
+        return "Takes a period, or none."
+    return "Takes a period." if export.dated else "The state now."
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ import httpx2
 import msgspec
 
 from outhaul.client import Collector
+from outhaul.errors import Conflict
+from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
-from outhaul.wire import ROLE_SCOPES
+from outhaul.wire import ROLE_SCOPES, Import, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +71,32 @@ class Site:
         # Only the door's own words are in the ledger: the clock of the journal is not for clients to choose.
         task = msgspec.structs.replace(found, id=str(uuid.uuid4()), mark=2**50, created_at=_now())
         return self.ledger.create_task(task).id
+
+    def stuck_import(self, **changes: Any) -> str:
+        """An import that waits for what will never have landed; those that come after it may wait until `end_imports`."""
+        source = Source(url="file:///srv/imports/tags.csv")
+        asked = Import(
+            id=str(uuid.uuid4()),
+            app_id=self.app.app_id,
+            format="auto",
+            source=Keyring.open(self.server.data, "").seal(source),
+            source_shown=source.url,
+            state="queued",
+            created_at=_now(),
+            created_by="token:nobody",
+            mark=2**50,
+        )
+        return self.ledger.create_import(msgspec.structs.replace(asked, **changes)).id
+
+    def end_imports(self) -> None:
+        """Stop all that have not ended, so that they hold up nobody."""
+        deadline = time.monotonic() + 30
+        while due := self.ledger.unfinished_imports():
+            assert time.monotonic() < deadline, self.server.log.read_text()[-5000:]
+            for one in due:
+                with contextlib.suppress(Conflict):
+                    self.ledger.cancel_import(one.id, _now())
+            time.sleep(0.05)
 
     def get(self, export_id: str) -> dict[str, Any]:
         answer = self.http.get(f"/exports/{export_id}")

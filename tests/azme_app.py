@@ -8,7 +8,7 @@ from pathlib import Path
 
 from outhaul.azme.door import Door
 from outhaul.config import Config
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.devices import Register
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
@@ -44,6 +44,7 @@ _door = Door(
     _mark,
     Register(Devices(Tables(DATA / "tables")), _ledger, _journal, _now),
     _now,
+    sources=Sources(config.destinations),
 )
 
 

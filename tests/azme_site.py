@@ -58,6 +58,10 @@ class Site:
     def tasks(self) -> str:
         return f"{self.devices}/exportTasks"
 
+    @property
+    def imports(self) -> str:
+        return f"{self.devices}/importTasks"
+
     def raw(self, token: str | None = None) -> httpx2.Client:
         """Plain HTTP, with a bearer token if one is given."""
         headers = {"authorization": f"Bearer {token}"} if token else {}

@@ -56,6 +56,13 @@ class Azurite:
         token = self._service_sas(name, permissions, expires_in_s)
         return f"{self.url}/{name}?{urlencode(token, quote_via=quote)}"
 
+    def upload(self, name: str, blob: str, content: bytes, permissions: str = "r") -> str:
+        """Put a blob into the container `name`; its URL, with a token that allows `permissions`."""
+        self.container(name)
+        self._request("PUT", f"/{name}/{quote(blob)}", content)
+        url, _, token = self.address(name, permissions).partition("?")
+        return f"{url}/{quote(blob)}?{token}"
+
     def blobs(self, name: str) -> dict[str, bytes]:
         """Every finished blob of the container, by name."""
         listing = ET.fromstring(self._request("GET", f"/{name}?restype=container&comp=list")[1])
@@ -80,9 +87,14 @@ class Azurite:
                 return found[1]
         raise RuntimeError(f"The storage emulator did not start:\n{''.join(seen)}")
 
-    def _request(self, method: str, target: str) -> tuple[dict[str, str], bytes]:
+    def _request(
+        self, method: str, target: str, content: bytes | None = None
+    ) -> tuple[dict[str, str], bytes]:
         url = f"{self.url}{target}{'&' if '?' in target else '?'}{urlencode(self._account_sas())}"
-        request = urllib.request.Request(url, method=method, headers={"x-ms-version": VERSION})
+        headers = {"x-ms-version": VERSION}
+        if content is not None:
+            headers |= {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
+        request = urllib.request.Request(url, content, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as response:
             return {key.lower(): value for key, value in response.headers.items()}, response.read()
 

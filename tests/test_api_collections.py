@@ -73,12 +73,15 @@ def test_while_one_is_disabled_all_of_its_apps_are(site):
     assert (status(site, chess), status(site, draughts), status(site, beside)) == (202, 401, 202)
     disabled = site.http.post("/collections/Games:disable").json()
     assert disabled["disabledAt"] is not None
+    # At once, not when what was looked up before is believed no more.
+    assert (status(site, chess), status(site, beside)) == (401, 202)
     assert site.http.post("/collections/Games:disable").json() == disabled
     late = app_in(site, "Late", "Games")
     assert [status(site, app) for app in (chess, draughts, late, beside)] == [401, 401, 401, 202]
     assert site.http.get("/apps/Chess").json()["disabledAt"] == disabled["disabledAt"]
     # Enabling the app alone does not help.
     assert site.http.post("/apps/Chess:enable").json()["disabledAt"] == disabled["disabledAt"]
+    assert status(site, chess) == 401
     assert site.http.post("/collections/Games:enable").json()["disabledAt"] is None
     assert [status(site, app) for app in (chess, draughts, late, beside)] == [202, 401, 202, 202]
     for verb in ("disable", "enable"):

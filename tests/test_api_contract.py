@@ -24,7 +24,8 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """With an export that has succeeded, and a token that nobody uses."""
-    limits = dict.fromkeys(("rate_per_minute", "exports_unfinished", "exports_per_day"), "0")
+    quotas = ("exports_unfinished", "exports_per_day", "imports_unfinished", "imports_per_day")
+    limits = dict.fromkeys(("rate_per_minute", *quotas), "0")
     with Server(tmp_path_factory.mktemp("contract") / "data", **limits) as server:
         site = Site(server)
         done = site.export(format="csv")
@@ -34,11 +35,14 @@ def site(tmp_path_factory):
         spare, _ = site.ledger.issue_token("spare", ["exports:read"], None, None, "operator", 1)
         site.ledger.create_collection("Spare", 1)
         asked = site.http.post("/users/nobody:erase", json={"app": "Shop"})
+        source = {"url": "https://account.blob.core.windows.net/imports/tags.csv?sp=w&sig=x"}
+        imported = site.http.post("/imports", json={"app": "Shop", "source": source})
         site.known = {
             "exports": {"id": done["id"], "name": done["files"][0]["name"]},
             "apps": {"app": "Shop", "id": "d", "key": "plan"},
             "collections": {"name": "Spare"},
             "erasures": {"id": asked.json()["id"]},
+            "imports": {"id": imported.json()["id"]},
             "tokens": {"id": spare.token_id},
             "users": {"id": "leaver"},
             "devices": {"id": "leaver"},

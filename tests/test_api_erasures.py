@@ -97,6 +97,13 @@ def test_one_that_waits_is_not_asked_for_twice(site):
     assert erase(site, "twin").json()["id"] != first.id
 
 
+def test_it_waits_for_what_was_received_before(site):
+    first = erase(site, "first").json()
+    site.send([{"kind": "event", "deviceId": "d", "timestamp": NOW, "name": "x"}])
+    second = erase(site, "second").json()
+    assert site.ledger.erasure(first["id"]).mark < site.ledger.erasure(second["id"]).mark
+
+
 def test_the_receipt_says_what_was_done_and_names_nobody(site, other):
     made = waiting(site, other.app_id)
     tables = [TableErased("event", 5, 2, 7, 8), TableErased("tag", 1, 1, 3, 4)]

@@ -23,25 +23,15 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from azme_site import API, CONTAINER, RESOURCE, Site
+from conformance import Checks
 from outhaul.azme.exports import CREATIONS
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.wire import Destination, ExportRequest, Task
-from test_azme_devices import CHECKS as OF_DEVICES
-from test_azme_exports import CHECKS as END_TO_END
 
-CHECKS = {}
+check = Checks()
 CREATES = ("activities", "crashes", "errors", "events", "jobs", "sessions", "tags", "tokens")
 FEEDBACK = ("feedbackByDate", "feedbackByCampaign")
-
-
-def check(number):
-    def enter(function):
-        assert number not in CHECKS
-        CHECKS[number] = function
-        return function
-
-    return enter
 
 
 @pytest.fixture(scope="module")
@@ -637,6 +627,7 @@ def every_list_is_under_value(site, raw, ledger):
         f"{site.provider}/appCollections",
         site.apps,
         site.tasks,
+        site.imports,
         site.devices,
     )
     for path in lists:
@@ -693,17 +684,13 @@ def links_use_the_public_base(site, raw, ledger):
     assert odd.headers["location"].startswith(site.url)
 
 
-@pytest.mark.parametrize("number", sorted(CHECKS), ids=lambda number: f"check {number}")
+@pytest.mark.parametrize("number", sorted(check), ids=lambda number: f"check {number}")
 def test_check(number, site, raw, ledger, fifty):
-    CHECKS[number](site, raw, ledger)
+    check[number](site, raw, ledger)
 
 
-def test_the_page_lists_what_there_is():
+def test_the_page_lists_what_can_be_exported():
     page = (Path(__file__).parent.parent / "docs" / "old-api.md").read_text()
-    documented = [
-        int(number) for number in re.findall(r"^\| (\d+) \| (?:raw|npm|both) \|", page, re.MULTILINE)
-    ]
-    assert documented == sorted({*CHECKS, *END_TO_END, *OF_DEVICES})
     for segment in CREATIONS:
         assert f"`POST APP/devices/exportTasks/{segment}`" in page
 

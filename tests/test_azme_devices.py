@@ -13,13 +13,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from azme_site import API, Site
+from conformance import Checks
 from landing import FACTS
 from outhaul.client import Collector
 from outhaul.ledger.ledger import Ledger
 from running import Server
 from test_azme_exports import raw_export, read_file
 
-CHECKS = {}
+check = Checks()
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
 PLACE = {"countrycode": "fr", "region": "Bretagne", "locality": "Brest"}
 META = ["firstSeen", "lastSeen", "lastInfo", "lastLocation", "nativePushEnabled"]
@@ -27,14 +28,6 @@ IDS = sorted([*(f"{n:032x}" for n in range(247)), "o'clock", "a/b %é", "🧡"])
 MANY = 5200
 TAGGED = IDS[::5]
 TOLD = IDS[::50]
-
-
-def check(number):
-    def enter(function):
-        CHECKS[number] = function
-        return function
-
-    return enter
 
 
 def records():
@@ -451,9 +444,9 @@ def the_link_starts_with_the_public_base(shop, club, azurite):
     assert page["nextLink"].startswith("https://exports.example:8443/subscriptions/")
 
 
-@pytest.mark.parametrize("number", sorted(CHECKS), ids=lambda number: f"check {number}")
+@pytest.mark.parametrize("number", sorted(check), ids=lambda number: f"check {number}")
 def test_check(number, shop, club, azurite):
-    CHECKS[number](shop, club, azurite)
+    check[number](shop, club, azurite)
 
 
 def test_a_tag_is_there_at_once_whoever_set_it(club, azurite):

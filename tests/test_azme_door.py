@@ -18,16 +18,18 @@ from azme_site import CONTAINER
 from outhaul.azme.door import Door
 from outhaul.azme.filters import read_filter
 from outhaul.config import Config
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.devices import Register
 from outhaul.errors import Busy
 from outhaul.journal import Header, Journal
 from outhaul.keys import Claims, Keyring
 from outhaul.ledger.ledger import Ledger
 from outhaul.tables import Devices, Tables
+from outhaul.wire import LineProblem, Source
 
 NOW = 1_800_000_000_000
 V = "api-version=2014-12-01"
+FILE = CONTAINER.replace("exports?", "exports/tags.csv?").replace("sp=wl", "sp=r")
 EXPORT = {"containerUrl": CONTAINER, "exportFormat": "JsonBlob"}
 METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 
@@ -83,6 +85,7 @@ class Inside:
             parts["mark"],
             register,
             lambda: self.now,
+            sources=Sources("http://127.0.0.1:10000/"),
         )
 
     async def _mark(self):
@@ -286,7 +289,7 @@ def test_a_full_disk_is_a_reason_to_come_back(tmp_path):
 
 
 def test_devices_wait_for_what_came_before_but_not_for_ever(inside, monkeypatch):
-    monkeypatch.setattr("outhaul.devices.register._PATIENCE_S", 0.1)
+    monkeypatch.setattr("outhaul.devices._PATIENCE_S", 0.1)
     devices = inside.tasks().removesuffix("/exportTasks")
     assert inside.ask("GET", devices).json == {"value": []}
     # Nothing lands here.
@@ -301,6 +304,69 @@ def test_a_reader_may_not_tag(inside):
     for what in (tag, tag.replace("devices/", "users/")):
         for role, status in (("reader", 403), ("contributor", 200)):
             assert inside.ask("POST", what, token=inside.token(role), body={"tags": {}}).status == status
+
+
+def test_an_import_shows_how_it_ended(inside):
+    """With what was wrong with its lines, but without the token that it is read with."""
+    tasks = inside.tasks().replace("exportTasks", "importTasks")
+    created = inside.ask("POST", tasks, token=inside.token("contributor"), body={"storageUrl": FILE})
+    assert created.status == 202
+    shown = FILE.partition("?")[0]
+    expected = {"state": "Queued", "storageUrl": shown, "dateCreated": "2027-01-15T08:00:00.000Z"}
+    task = created.json["id"]
+    assert created.json == {"id": task, **expected}
+    found = inside.ledger.find_import(task)
+    assert inside.keyring.unseal(found.source, Source).url == FILE
+    assert (found.mark, found.created_by, found.format) == (42, "credential:contributor", "auto")
+    inside.ledger.start_import(task, 1, NOW)
+    assert inside.ask("GET", f"{tasks}/{task}").json["state"] == "Started"
+    problems = [LineProblem(7, "unknown_device", "There is no such device.")]
+    rejected = {"malformed": 2, "unknown_device": 10}
+    inside.ledger.update_import(task, 1, lines_applied=988, rejected=rejected, problems=problems)
+    inside.ledger.succeed_import(task, NOW + 5)
+    assert inside.ask("GET", f"{tasks}/{task.upper()}").json == {
+        "id": task,
+        **expected,
+        "state": "Succeeded",
+        "dateCompleted": "2027-01-15T08:00:00.005Z",
+        "errorDetails": "12 of 1,000 lines were not applied: unknown_device 10, malformed 2. "
+        "First: line 7, unknown_device: There is no such device.",
+    }
+    cancelled = inside.ask("POST", tasks, body={"storageUrl": FILE}).json["id"]
+    inside.ledger.cancel_import(cancelled, NOW)
+    ended = inside.ask("GET", f"{tasks}/{cancelled}").json
+    assert (ended["state"], ended["errorDetails"][:25]) == ("Failed", "The import was cancelled.")
+    by_reason = inside.ask("GET", tasks, f"{V}&$orderby=errorDetails%20desc").json["value"]
+    assert {one["id"] for one in by_reason} == {task, cancelled}
+
+
+def test_an_import_is_its_apps_own_and_takes_a_role(inside):
+    tasks = inside.tasks().replace("exportTasks", "importTasks")
+    others = inside.tasks(inside.other).replace("exportTasks", "importTasks")
+    refused = inside.ask("POST", tasks, token=inside.token("reader"), body={"storageUrl": FILE})
+    assert (refused.status, refused.code) == (403, "AuthorizationFailed")
+    task = inside.ask("POST", tasks, body={"storageUrl": FILE}).json
+    assert inside.ask("GET", tasks, token=inside.token("reader")).json == {"value": [task]}
+    assert inside.ask("GET", others).json == {"value": []}
+    assert inside.ask("GET", f"{others}/{task['id']}").code == "NotFound"
+    actions = [entry.action for entry in inside.ledger.audit(top=9)]
+    assert sorted(actions) == ["import.create", "import.list", "import.list"]
+
+
+def test_a_source_that_is_not_allowed_is_refused_by_name(inside):
+    tasks = inside.tasks().replace("exportTasks", "importTasks")
+    for url, code in (
+        ("http://10.1.2.3/account/container/file?sig=c2VjcmV0", "SourceNotAllowed"),
+        ("file:///etc/passwd", "SourceNotAllowed"),
+        ("download:", "BadRequest"),
+        ("tags.csv", "BadRequest"),
+        (CONTAINER, "BadRequest"),
+    ):
+        refused = inside.ask("POST", tasks, body={"storageUrl": url})
+        assert (refused.status, refused.code) == (400, code), refused.body
+        assert refused.json["error"]["message"].startswith("storageUrl: ")
+        assert "c2VjcmV0" not in refused.body.decode()
+    assert inside.ledger.imports(inside.app.app_id, top=1) == []
 
 
 def test_a_failure_of_ours_is_answered_and_logged_without_secrets(tmp_path, caplog):

@@ -15,22 +15,15 @@ import pytest
 
 from asking import as_cell
 from azme_site import API, Site
+from conformance import Checks
 from outhaul.client import Collector
 from running import Server
 
-CHECKS = {}
+check = Checks()
 DAY = "2026-03-01"
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp() * 1000)
 HALF = 12 * 3600 * 1000
 ENDED = ("Succeeded", "Failed")
-
-
-def check(number):
-    def enter(function):
-        CHECKS[number] = function
-        return function
-
-    return enter
 
 
 def records():
@@ -172,9 +165,9 @@ def a_day_is_the_whole_day_and_no_more(site, azurite):
     assert [row["name"] for row in rows] == ["midnight", 'noon, "quoted"', "last\nline é"]
 
 
-@pytest.mark.parametrize("number", sorted(CHECKS), ids=lambda number: f"check {number}")
+@pytest.mark.parametrize("number", sorted(check), ids=lambda number: f"check {number}")
 def test_check(number, site, azurite):
-    CHECKS[number](site, azurite)
+    check[number](site, azurite)
 
 
 def test_every_kind_of_export_ends_well(site, azurite):

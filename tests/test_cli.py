@@ -250,7 +250,9 @@ def test_every_exit_code_has_one_meaning():
     expected = {
         **dict.fromkeys([errors.Unauthenticated, errors.Forbidden], 3),
         errors.NotFound: 4,
-        **dict.fromkeys([errors.ExportFailed, errors.Cancelled], 5),
+        **dict.fromkeys(
+            [errors.ExportFailed, errors.ErasureFailed, errors.ImportFailed, errors.Cancelled], 5
+        ),
         errors.Conflict: 6,
         **dict.fromkeys([errors.Busy, errors.TooMany, errors.Unreachable], 7),
     }

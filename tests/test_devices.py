@@ -164,3 +164,21 @@ def test_tokens(site, reader, versions, exported):
         for token in found[key].tokens
     ] == [{name: row[name] for name in ("deviceId", "service", "token", "registeredAt")} for row in rows]
     assert json.dumps(rows)
+
+
+def test_when_many_devices_were_seen_last(site, reader, versions, exported):
+    ids = [row["deviceId"] for row in exported]
+    found = reader.last_seen(site.app.app_id, versions, [*reversed(ids), *ids, "nobody", "d0000!", "\u00ff"])
+    assert found == {row["deviceId"]: row["lastSeen"] for row in exported}
+    assert reader.last_seen(site.app.app_id, versions, []) == {}
+    assert reader.last_seen("ios000009", {}, ids) == {}
+
+
+def test_the_devices_of_many_users_by_their_ids(site, reader, versions, exported):
+    found = reader.owned(site.app.app_id, versions, ["2", "1", "nobody", "3"], 10_000)
+    assert found == {
+        user: sorted(row["deviceId"] for row in exported if row.get("userId") == user) for user in ("1", "2")
+    }
+    with pytest.raises(TooLarge):
+        reader.owned(site.app.app_id, versions, ["1"], len(found["1"]) - 1)
+    assert reader.owned("ios000009", {}, ["1"], 1) == {}

@@ -8,6 +8,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -106,6 +107,11 @@ def test_codes_given_where_an_error_is_raised():
 @pytest.mark.parametrize("reason", REASONS)
 def test_reasons(reason):
     assert f"| `{reason}` |" in read("errors.md")
+
+
+@pytest.mark.parametrize("reason", get_args(wire.LineReason))
+def test_reasons_of_imports(reason):
+    assert f"| `{reason}` |" in read("imports.md")
 
 
 def commands(group: click.Group, path: str = "outhaul") -> list[str]:

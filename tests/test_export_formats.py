@@ -16,7 +16,7 @@ import pytest
 from exporting import Bench, inflated, rows_of
 from landing import Site, T, every_kind
 from outhaul.schema import EXPORTS
-from outhaul.wire import Campaigns, Period
+from outhaul.wire import Campaigns, Period, Subject
 
 YEAR = Period(T - 10**10, T + 10**10)
 FORMS = [
@@ -35,7 +35,9 @@ ARROW = {
 
 
 def asked(kind):
-    """What is asked for a kind: a period where it takes one, all campaigns of a type for feedback."""
+    """What is asked for a kind: a period where it takes one, all campaigns of a type for feedback, one of two devices."""
+    if EXPORTS[kind].personal:
+        return {"kind": kind, "of": Subject(device_id='d,2 "ü\n')}
     if EXPORTS[kind].dated:
         return {"kind": kind, "period": YEAR}
     return (

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from outhaul.config import Config
+from outhaul.export import counting
 from outhaul.journal import Header, Journal
+from outhaul.keys import Keyring
 from outhaul.land.lander import Lander
 from outhaul.ledger.ledger import Ledger
 from outhaul.maintain import Maintainer
@@ -72,6 +74,18 @@ def land(data: Path, clock: Clock, batches: range) -> None:
     lander.close()
 
 
+def maintain(data: Path, clock: Clock, config: Config = CONFIG) -> Maintainer:
+    return Maintainer(data, Ledger(data), config, Keyring.open(data, ""), counting.count, clock)
+
+
+def keep(maintainer: Maintainer, data: Path, clock: Clock) -> None:
+    """Everything that there is to do."""
+    lander = Lander(data, Ledger(data), CONFIG, clock)
+    while maintainer.turn(lander, landed=False):
+        pass
+    lander.close()
+
+
 def rows(data: Path, table: str, version: int | None = None) -> pl.DataFrame:
     folder = data / "tables" / "web000001" / table
     return pl.scan_delta(str(folder), version=version).collect().sort(pl.all())
@@ -84,9 +98,8 @@ def test_merging_leaves_every_row_and_every_version_as_it_was(tmp_path: Path) ->
     version = tables.version("web000001", "event")
     before = {name: rows(tmp_path, name) for name in ("event", "tag", "device")}
     assert len(tables.files("web000001", "event")) == 20
-    maintainer = Maintainer(tmp_path, CONFIG, clock)
-    while maintainer.compact():
-        pass
+    maintainer = maintain(tmp_path, clock)
+    keep(maintainer, tmp_path, clock)
     for name, frame in before.items():
         assert rows(tmp_path, name).equals(frame)
         assert len(tables.files("web000001", name)) == 1
@@ -97,9 +110,8 @@ def test_merging_leaves_every_row_and_every_version_as_it_was(tmp_path: Path) ->
 def test_merged_files_are_sorted_and_say_what_they_hold(tmp_path: Path) -> None:
     clock = Clock()
     land(tmp_path, clock, range(10))
-    maintainer = Maintainer(tmp_path, CONFIG, clock)
-    while maintainer.compact():
-        pass
+    maintainer = maintain(tmp_path, clock)
+    keep(maintainer, tmp_path, clock)
     (file,) = Tables(tmp_path / "tables").files("web000001", "event")
     assert (file.rows, file.low, file.high) == (100, START, START + 9 * 60_000 + 9)
     times = pl.read_parquet(file.path, columns=["timestamp"])["timestamp"]
@@ -109,9 +121,8 @@ def test_merged_files_are_sorted_and_say_what_they_hold(tmp_path: Path) -> None:
 def test_landing_goes_on_after_a_merge(tmp_path: Path) -> None:
     clock = Clock()
     land(tmp_path, clock, range(10))
-    maintainer = Maintainer(tmp_path, CONFIG, clock)
-    while maintainer.compact():
-        pass
+    maintainer = maintain(tmp_path, clock)
+    keep(maintainer, tmp_path, clock)
     land(tmp_path, clock, range(5, 15))
     assert len(rows(tmp_path, "event")) == 150
 
@@ -119,15 +130,14 @@ def test_landing_goes_on_after_a_merge(tmp_path: Path) -> None:
 def test_files_merged_away_are_deleted_only_when_no_kept_version_reads_them(tmp_path: Path) -> None:
     clock = Clock()
     land(tmp_path, clock, range(10))
-    maintainer = Maintainer(tmp_path, CONFIG, clock)
-    while maintainer.compact():
-        pass
+    maintainer = maintain(tmp_path, clock)
+    keep(maintainer, tmp_path, clock)
     clock.now += 2 * HOUR
-    maintainer.vacuum()
+    keep(maintainer, tmp_path, clock)
     folder = tmp_path / "tables" / "web000001" / "event"
     assert len(list(folder.rglob("*.parquet"))) == 11
-    forgetful = Maintainer(tmp_path, Config({"OUTHAUL_KEEP_VERSIONS_HOURS": "0"}), clock)
+    forgetful = maintain(tmp_path, clock, Config({"OUTHAUL_KEEP_VERSIONS_HOURS": "0"}))
     clock.now += 2 * HOUR
-    forgetful.vacuum()
+    keep(forgetful, tmp_path, clock)
     assert len(list(folder.rglob("*.parquet"))) == 1
     assert len(rows(tmp_path, "event")) == 100

@@ -36,15 +36,15 @@ SETTINGS = (
         "destinations",
         str,
         "",
-        "Comma-separated URL prefixes that exports may write to besides public https, "
+        "Comma-separated URL prefixes that exports may write to, and imports read from, besides public https, "
         "for example `http://127.0.0.1:10000/,file:///srv/exports/`.",
     ),
     Setting(
         "secret_key",
         str,
         "",
-        "A Fernet key (32 bytes, URL-safe base64) that signs access tokens and encrypts destinations "
-        "at rest. Empty: made on first use and kept in the data folder as `secret.key`.",
+        "A Fernet key (32 bytes, URL-safe base64) that signs access tokens and encrypts destinations, sources "
+        "and who is to be erased, at rest. Empty: made on first use and kept in the data folder as `secret.key`.",
     ),
     Setting(
         "memory_limit",
@@ -57,6 +57,12 @@ SETTINGS = (
         int,
         512 * MIB,
         "Bytes that the engine may hold while landing; the rest spills to disk.",
+    ),
+    Setting(
+        "history_memory_limit",
+        int,
+        256 * MIB,
+        "Bytes that the engine may hold while histories of people are streamed; the rest spills to disk.",
     ),
     Setting("threads", int, 0, "Threads an engine may use; 0 means one per core."),
     Setting(
@@ -115,7 +121,8 @@ SETTINGS = (
         "keep_versions_hours",
         int,
         168,
-        "Hours for which files merged away stay, for exports that have pinned them.",
+        "Hours for which files stay that were merged away or removed by retention; what an export has pinned stays as long "
+        "as it takes.",
     ),
     Setting(
         "keep_failed_hours",
@@ -147,6 +154,18 @@ SETTINGS = (
         int,
         1000,
         "Exports that one credential or token may ask for in 24 hours; 0 for no limit.",
+    ),
+    Setting(
+        "imports_unfinished",
+        int,
+        100,
+        "Imports of one credential or token that may be unfinished; 0 for no limit.",
+    ),
+    Setting(
+        "imports_per_day",
+        int,
+        1000,
+        "Imports that one credential or token may ask for in 24 hours; 0 for no limit.",
     ),
     Setting(
         "oidc_issuer",
@@ -192,6 +211,7 @@ class Config:
     secret_key: str
     memory_limit: int
     land_memory_limit: int
+    history_memory_limit: int
     threads: int
     land_interval_ms: int
     land_batch_bytes: int
@@ -217,6 +237,8 @@ class Config:
     rate_per_minute: int
     exports_unfinished: int
     exports_per_day: int
+    imports_unfinished: int
+    imports_per_day: int
     oidc_issuer: str
     oidc_audience: str
     oidc_jwks_url: str

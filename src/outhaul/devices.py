@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -30,6 +31,8 @@ _PATIENCE_S = 20.0
 _FRAME_RECORDS = 10_000
 _FRAME_BYTES = 512 * 1024
 _TAGS_BYTES = 64 * 1024 * 1024
+T = TypeVar("T")
+
 _encode = msgspec.json.Encoder().encode
 
 Tags = dict[str, dict[str, str | None]]
@@ -51,23 +54,32 @@ class Register:
 
     async def get(self, app_id: str, device_ids: Iterable[str]) -> dict[str, Device]:
         """Those of the devices that are known, by id."""
-        versions = await self._versions(app_id)
-        return await asyncio.to_thread(self._devices.get, app_id, versions, device_ids)
+        wanted = list(device_ids)
+        return await self._ask(app_id, lambda versions: self._devices.get(app_id, versions, wanted))
 
     async def page(self, app_id: str, after: str, top: int, before: str | None = None) -> list[Device]:
         """At most `top` devices with ids after one (and before another), in order of their ids."""
-        versions = await self._versions(app_id)
-        return await asyncio.to_thread(self._devices.page, app_id, versions, after, top, before)
+        return await self._ask(
+            app_id, lambda versions: self._devices.page(app_id, versions, after, top, before)
+        )
 
     async def pages(
         self, app_id: str, after: str, size: int, before: str | None = None, *, including: bool = False
     ) -> AsyncIterator[list[Device]]:
         """Devices with ids after one (or from it on) and before another, `size` at a time, all as of now."""
-        versions = await self._versions(app_id)
-        while page := await asyncio.to_thread(
-            self._devices.page, app_id, versions, after, size, before, including=including
-        ):
-            yield page
+        versions = await self.versions(app_id)
+        while True:
+            look = partial(
+                self._devices.page, app_id, after=after, top=size, before=before, including=including
+            )
+            try:
+                page = await asyncio.to_thread(look, versions=versions)
+            except FileNotFoundError:
+                # Somebody was erased: what is left is in other files, and goes on from here.
+                versions = await self.versions(app_id)
+                page = await asyncio.to_thread(look, versions=versions)
+            if page:
+                yield page
             if len(page) < size:
                 return
             after, including = page[-1].device_id, False
@@ -78,8 +90,7 @@ class Register:
         Raises:
             TooLarge: as for `of_users`.
         """
-        versions = await self._versions(app_id)
-        return await asyncio.to_thread(self._devices.of_user, app_id, versions, user_id)
+        return await self._ask(app_id, lambda versions: self._devices.of_user(app_id, versions, user_id))
 
     async def of_users(self, app_id: str, user_ids: Iterable[str]) -> dict[str, list[Device]]:
         """The devices of those of the users that have one now, the one seen last first.
@@ -87,8 +98,8 @@ class Register:
         Raises:
             TooLarge: over 10,000 devices belong to them, or once did.
         """
-        versions = await self._versions(app_id)
-        return await asyncio.to_thread(self._devices.of_users, app_id, versions, user_ids)
+        wanted = list(user_ids)
+        return await self._ask(app_id, lambda versions: self._devices.of_users(app_id, versions, wanted))
 
     async def tag(self, app_id: str, tags: Tags, sender: str, known: dict[str, Device] | None = None) -> None:
         """Set and remove tags, durably; keys and values must be within their limits (`records`).
@@ -103,7 +114,8 @@ class Register:
         header = Header(app_id=app_id, protocol=ADMIN, received_at=at)
         await asyncio.gather(*(self._journal.append(header, body) for body in bodies))
 
-    async def _versions(self, app_id: str) -> dict[str, int]:
+    async def versions(self, app_id: str) -> dict[str, int]:
+        """The versions of an app's tables, by name, that have everything acknowledged until now."""
         position = await self._journal.roll()
         deadline = time.monotonic() + _PATIENCE_S
         while True:
@@ -113,6 +125,15 @@ class Register:
             if time.monotonic() > deadline:
                 raise Busy("What was received before has not landed yet.", hint="Ask again later.")
             await asyncio.sleep(_LOOK_S)
+
+    async def _ask(self, app_id: str, question: Callable[[dict[str, int]], T]) -> T:
+        """What is so in the newest versions of the tables."""
+        versions = await self.versions(app_id)
+        try:
+            return await asyncio.to_thread(question, versions)
+        except FileNotFoundError:
+            # Somebody was erased: the files of these versions are gone, and newer ones are there.
+            return await asyncio.to_thread(question, await self.versions(app_id))
 
 
 def _bodies(tags: Tags, known: dict[str, Device], at: int, sender: str) -> Iterator[bytes]:

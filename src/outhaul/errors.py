@@ -27,6 +27,8 @@
       x Damaged            data at rest does not read back as it was written
       x Cancelled          somebody asked for it to be stopped
       x ExportFailed       an export that was waited for ended without success
+      x ErasureFailed      so did an erasure
+      x ImportFailed       so did an import
 
 Every error carries a ``code`` that never changes, a message that says what happened to what, and a
 ``hint`` that says what to do. None of the three ever holds a secret.
@@ -215,3 +217,15 @@ class ExportFailed(OuthaulError):
     """An export that was waited for ended without success; its code is that of the failure."""
 
     code = "export_failed"
+
+
+class ErasureFailed(OuthaulError):
+    """An erasure that was waited for ended without success; the message says why."""
+
+    code = "erasure_failed"
+
+
+class ImportFailed(OuthaulError):
+    """An import that was waited for ended without success; its code is that of the failure."""
+
+    code = "import_failed"

@@ -15,6 +15,8 @@ from outhaul.schema import EXPORT_TYPES
 from outhaul.sql import named
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outhaul.schema import Column, Kind
     from outhaul.wire import Compression, ExportRequest, Format, TimeFormat
 
@@ -64,7 +66,7 @@ def writing(form: Format, columns: tuple[Column, ...], time_format: TimeFormat) 
     """How rows with these columns are written as text."""
     if form == "csv":
         return _csv(columns, time_format)
-    members = _object(columns, time_format)
+    members = json_object(columns, time_format)
     if form == "jsonl":
         return Writing(f"concat({members}, E'\\n')", b"", b"", 0)
     # The separator stands before each line, so that a file can be cut after any line and continued.
@@ -77,7 +79,7 @@ def _time(column: str, time_format: TimeFormat) -> str:
     return f"epoch_ms({column})"
 
 
-def _object(columns: tuple[Column, ...], time_format: TimeFormat) -> str:
+def json_object(columns: Sequence[Column], time_format: TimeFormat) -> str:
     """A row as one JSON object, as the arguments of `concat`."""
     first_is_there = columns[0].required
     parts = []

@@ -1,4 +1,4 @@
-"""Bodies as devices compress them: which encoding it is, and inflating with a limit on what comes out.
+"""What comes in compressed: which encoding it is, and inflating with a limit on what comes out at a time.
 
 The bytes decide, not the headers: some SDKs gzip without a Content-Encoding, and some proxies inflate and
 leave the header as it was. Only zlib (`deflate`) has no magic number, so there the header is believed.
@@ -7,11 +7,14 @@ leave the header as it was. Only zlib (`deflate`) has no magic number, so there 
 from __future__ import annotations
 
 import zlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import zstandard
 
 from outhaul.errors import Invalid, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Encoding = Literal["identity", "gzip", "zstd", "deflate"]
 
@@ -25,6 +28,11 @@ _ZSTD_WINDOW = 8 * 1024 * 1024
 """What RFC 8878 asks every decoder to support; a larger window only makes memory a stranger's choice."""
 _ZSTD_STEP = 256
 """Compressed bytes inflated at a time: a block of 128 KiB can take as few as 4 of them."""
+_ZSTD_FILE_WINDOW = 128 * 1024 * 1024
+"""What the zstd program takes without being told to."""
+_GZIP_STEP = 16 * 1024
+"""Compressed bytes inflated at a time: what follows the end of a member is copied for the next."""
+_GZIP_PIECE = 1024 * 1024
 
 
 def sniff(body: bytes, content_encoding: bytes = b"") -> Encoding:
@@ -54,6 +62,63 @@ def inflate(body: bytes, encoding: Encoding, limit: int) -> bytes:
     if len(inflated) > limit:
         raise _too_large(limit)
     return inflated
+
+
+def inflating(pieces: Iterable[bytes], encoding: Encoding) -> Iterator[bytes]:
+    """Inflate a file, a few MiB at a time at most; one that was put together from several is read whole.
+
+    Raises:
+        Invalid: it is not of that encoding, or is cut short.
+    """
+    if encoding == "identity":
+        yield from pieces
+    elif encoding == "zstd":
+        yield from _unzstding(_steps(pieces, _ZSTD_STEP))
+    else:
+        yield from _unzipping(_steps(pieces, _GZIP_STEP))
+
+
+def _steps(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for piece in pieces:
+        for start in range(0, len(piece), size):
+            yield piece[start : start + size]
+
+
+def _unzipping(steps: Iterator[bytes]) -> Iterator[bytes]:
+    stream = zlib.decompressobj(_GZIP_WBITS)
+    try:
+        for step in steps:
+            rest = step
+            while rest:
+                if stream.eof:
+                    if not rest.strip(b"\0"):
+                        # Tapes and some tools fill up the last block.
+                        break
+                    stream = zlib.decompressobj(_GZIP_WBITS)
+                yield stream.decompress(rest, _GZIP_PIECE)
+                rest = stream.unused_data or stream.unconsumed_tail
+        yield stream.flush()
+    except zlib.error:
+        raise _file_not_whole("gzip") from None
+    if not stream.eof:
+        raise _file_not_whole("gzip")
+
+
+def _unzstding(steps: Iterator[bytes]) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_FILE_WINDOW)
+    stream = decompressor.decompressobj()
+    try:
+        for step in steps:
+            rest = step
+            while rest:
+                if stream.eof:
+                    stream = decompressor.decompressobj()
+                yield stream.decompress(rest)
+                rest = stream.unused_data
+    except zstandard.ZstdError:
+        raise _file_not_whole("zstd") from None
+    if not stream.eof:
+        raise _file_not_whole("zstd")
 
 
 def _unzip(body: bytes, wbits: int, limit: int) -> bytes:
@@ -105,3 +170,7 @@ def _not_whole(name: str) -> Invalid:
     return Invalid(
         f"The body is not one whole {name} stream.", hint="Send it again, compressed once and unchanged."
     )
+
+
+def _file_not_whole(name: str) -> Invalid:
+    return Invalid(f"The file is not whole as {name}.", hint="Compress it again, or upload it again.")

@@ -14,7 +14,13 @@ from typing import Literal, NamedTuple
 from outhaul.records import FEEDBACK_STATUSES
 
 Type = Literal["string", "time", "duration", "integer", "boolean", "json", "identifier"]
-Kind = Literal["activity", "event", "job", "error", "crash", "session", "tag", "device", "token", "feedback"]
+Kind = Literal[
+    "activity", "event", "job", "error", "crash", "session", "tag", "device", "token", "feedback", "history"
+]
+RecordKind = Literal[
+    "activity", "event", "job", "error", "crash", "session", "tag", "device", "token", "feedback", "reject"
+]
+"""What a record of somebody's history can be."""
 
 
 class Column(NamedTuple):
@@ -33,7 +39,10 @@ class Table(NamedTuple):
 
 
 class Export(NamedTuple):
-    """A kind of export. `columns` are in every file unless others are chosen; `more` can be chosen as well."""
+    """A kind of export. `columns` are in every file unless others are chosen; `more` can be chosen as well.
+
+    One that is `dated` takes a period and needs one, unless it is `personal`: then it is of one user or device.
+    """
 
     kind: Kind
     columns: tuple[Column, ...]
@@ -41,6 +50,7 @@ class Export(NamedTuple):
     dated: bool
     help: str
     more: tuple[Column, ...] = ()
+    personal: bool = False
 
 
 DAY = Column("day", "string", "UTC day of the row's time, `YYYY-MM-DD`; the partition", required=True)
@@ -324,6 +334,7 @@ EXPORT_TYPES: dict[str, str] = {
     "device": "Device",
     "token": "Token",
     "feedback": "Push",
+    "history": "History",
 }
 """What the old API calls each kind of export; files are named after it."""
 
@@ -473,6 +484,22 @@ EXPORTS: dict[str, Export] = {
             ("deviceId", "campaignType", "campaignId"),
             dated=False,
             help="Push feedback, one row per campaign and device",
+        ),
+        Export(
+            "history",
+            (
+                Column("deviceId", "string", "The device; empty where what was set aside names none"),
+                Column("userId", "string", "The user, where one is known"),
+                Column("kind", "string", "What it is: a kind of export, or `reject`", required=True),
+                Column(
+                    "timestamp", "time", "When it happened or began, was set, or last changed", required=True
+                ),
+                Column("record", "json", "All of it, an object", required=True),
+            ),
+            ("timestamp", "deviceId", "kind"),
+            dated=True,
+            help="Everything about one user or device, one row per record",
+            personal=True,
         ),
     )
 }

@@ -27,6 +27,7 @@ _BLOCK = 64
 _COMPARISONS = {"eq": "=", "ne": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _TEXTS = ("string", "identifier")
 _NUMBERS = ("integer", "duration")
+_WHOSE = ("deviceId", "userId")
 
 
 def check(request: ExportRequest) -> None:
@@ -50,6 +51,10 @@ def check(request: ExportRequest) -> None:
                 f"mask.{name}: the column is not among those exported.", hint="Leave it out of mask."
             )
         _check_mask(column, mask)
+        if column.type == "time" and EXPORTS[request.kind].personal and "record" in names and mask != "drop":
+            raise Invalid(
+                f"mask.{name}: record tells the same time uncut.", hint="Leave record out of columns."
+            )
     if not columns(request):
         raise Invalid("mask drops every column.", hint="Leave at least one.")
     if request.where is not None:
@@ -73,6 +78,17 @@ def projection(request: ExportRequest, key: bytes) -> str:
         f"{_masked(column, masks.get(column.name), key)} AS {named(column.name)}"
         for column in columns(request)
     )
+
+
+def members(request: ExportRequest, found: tuple[Column, ...], key: bytes) -> tuple[list[Column], str]:
+    """The members of a record that is exported as one object, and the list that selects them.
+
+    Whose it is stands in columns beside it, and is masked in it as it is there.
+    """
+    masks = {name: mask for name, mask in (request.mask or {}).items() if name in _WHOSE}
+    kept = [column for column in found if masks.get(column.name) != "drop"]
+    values = (f"{_masked(column, masks.get(column.name), key)} AS {named(column.name)}" for column in kept)
+    return kept, ", ".join(values)
 
 
 def condition(request: ExportRequest) -> str:

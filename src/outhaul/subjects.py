@@ -18,7 +18,13 @@ from outhaul.schema import TABLES
 from outhaul.sql import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+ERASED = "[erased]"
+"""What stands where an id was."""
+# An expression of many thousands would be too large for the engine.
+_AT_ONCE = 100
 
 
 class Person(Struct, frozen=True):
@@ -35,6 +41,14 @@ class Person(Struct, frozen=True):
 
 def rows_of(person: Person, table: str) -> str:
     """The condition on the rows of a stored table that are a person's, as SQL."""
+    return " OR ".join(f"({condition})" for condition in ways(person, table))
+
+
+def ways(person: Person, table: str) -> list[str]:
+    """The conditions, as SQL, any of which makes a row of a stored table a person's.
+
+    Each looks at few columns, so that the engine can hold it against the statistics of files; all in one it cannot.
+    """
     either = [_one_of("deviceId", person.devices)]
     if person.user_id is not None:
         if any(column.name == "userId" for column in TABLES[table].columns):
@@ -43,9 +57,10 @@ def rows_of(person: Person, table: str) -> str:
             either.append(f"key = 'userid' AND value = {quoted(person.user_id)}")
     if table == "reject":
         # What could not be read may be whoever's: it is theirs if it has one of their ids in it.
-        mentions = quoted(_mentions(person.ids))
-        either.append(f"regexp_matches(raw, {mentions}) OR regexp_matches(detail, {mentions})")
-    return " OR ".join(f"({condition})" for condition in either)
+        for some in _some(person.ids):
+            mentions = quoted(rf"(^|[^0-9A-Za-z]){_any_of(some)}($|[^0-9A-Za-z])")
+            either.append(f"regexp_matches(raw, {mentions}) OR regexp_matches(detail, {mentions})")
+    return either
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -53,10 +68,29 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f'"{column}" IN ({listed})' if values else "false"
 
 
-def _mentions(ids: tuple[str, ...]) -> str:
-    """An expression (RE2) for any of the ids, written in any of the ways that requests write text, and not as part of another."""
+def without(person: Person) -> Callable[[str], str]:
+    """What takes a person's ids out of a text, where it mentions them."""
+    expressions = [
+        re.compile(rf"(?<![0-9A-Za-z]){_any_of(some)}(?![0-9A-Za-z])") for some in _some(person.ids)
+    ]
+
+    def reworded(text: str) -> str:
+        for expression in expressions:
+            text = expression.sub(ERASED, text)
+        return text
+
+    return reworded
+
+
+def _some(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
+
+
+def _any_of(ids: tuple[str, ...]) -> str:
+    """An expression (RE2's and Python's) for any of the ids, written in any of the ways that requests write text."""
     spelled = {way for one in ids for way in _spellings(one)}
-    return rf"(^|[^0-9A-Za-z])(?:{'|'.join(sorted(map(re.escape, spelled)))})($|[^0-9A-Za-z])"
+    return f"(?:{'|'.join(sorted(map(re.escape, spelled), key=lambda way: (-len(way), way)))})"
 
 
 def _spellings(text: str) -> Iterator[str]:

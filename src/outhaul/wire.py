@@ -220,6 +220,7 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
     schema: list[ColumnEntry]
     period: dict[str, str] | None
     campaigns: Campaigns | None
+    of: Subject | None = None
     where: Filter | None
     mask: dict[str, Mask] | None
     table_versions: dict[str, int]
@@ -301,7 +302,7 @@ class Orders(Struct, frozen=True):
 # Imports
 
 ImportFormat = Literal["auto", "jsonl", "json", "csv"]
-LineReason = Literal["malformed", "tag_invalid", "unknown_device", "unknown_user", "too_long"]
+LineReason = Literal["malformed", "tag_invalid", "unknown_device", "unknown_user", "too_long", "too_many"]
 """Why a line of an import was not applied: a closed set, so that all of them can be counted."""
 PROBLEMS = 100
 """Lines that an import explains; the others are counted."""
@@ -320,9 +321,10 @@ class Import(Struct, kw_only=True, rename="camel"):
 
     `source` is encrypted, and gone once the import has succeeded; `source_shown` is what of it may be seen. `mark` is the
     journal position whose records it goes by: devices received before it was asked for are known to it. `version`
-    is what identifies the file's bytes where it lies, so that one taken up again reads the same. `lines_done` and what
-    follows are of what is applied durably: taken up again, reading goes on behind it. `rejected` counts lines by
-    reason, the first of which are in `problems`.
+    is what identifies the file's bytes where it lies, so that one taken up again reads the same. `lines_done` is the
+    number of the line that reading goes on behind when it is taken up again, and `bytes_done` how much of the file that
+    is; what follows counts what is applied durably. Lines are `lines_applied` or in `rejected`, by reason; blank ones
+    and the header of a CSV file are neither. The first of those rejected are in `problems`.
     """
 
     id: str
@@ -405,7 +407,7 @@ class Erasure(Struct, kw_only=True, rename="camel"):
 
     `subject` is encrypted, as are the devices `found` to be theirs; both are gone when it has ended. `subject_digest`
     stays, to find the receipt by. `mark` is the
-    journal position up to which records are removed: what is received after it is new.
+    journal position up to which records are removed at least: what lands once they were looked for is new.
     """
 
     id: str

@@ -29,6 +29,8 @@ from outhaul.api import (
     events,
     exports,
     files,
+    imports,
+    people,
     problems,
     retention,
     tags,
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NAME = re.compile(r"\{(\w+)(:path)?\}")
+_NAME = re.compile(r"\{(\w+)(?::path)?\}")
+_OF_PEOPLE = re.compile(r"/(?:users|devices)/\{id:path\}")
 
 
 class _Rest(PathConvertor):
@@ -119,7 +122,7 @@ class _Answer:
 class _Endpoint:
     """The operations of one path.
 
-    The log has the path without what can be any text in it: the ids of people, who may have to be forgotten.
+    The log has the path without ids of devices and users, who may have to be forgotten.
     """
 
     def __init__(self, door: Door, path: str, operations: dict[str, Operation]) -> None:
@@ -129,9 +132,8 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        scope["state"]["path"] = PREFIX + _NAME.sub(
-            lambda name: f"{{{name[1]}}}" if name[2] else request.path_params[name[1]], self._path
-        )
+        known = request.path_params | ({"id": "{id}"} if _OF_PEOPLE.search(self._path) else {})
+        scope["state"]["path"] = PREFIX + _NAME.sub(lambda name: known[name[1]], self._path)
         operation = self._operations.get(request.method)
         if operation is None:
             allowed = ", ".join(self._operations)
@@ -224,6 +226,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *retention.OPERATIONS,
     *devices.OPERATIONS,
     *tags.OPERATIONS,
+    *imports.OPERATIONS,
+    *people.OPERATIONS,
     *erasures.OPERATIONS,
     *tokens.OPERATIONS,
     *audit.OPERATIONS,

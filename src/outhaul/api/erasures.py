@@ -10,16 +10,16 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from outhaul import instants
-from outhaul.api.exports import app_names, find_app
+from outhaul.api.exports import app_names, find_app, find_own_app
 from outhaul.api.operations import PREFIX, Header, Operation, reply
 from outhaul.api.paging import DEFAULT_SIZE, PageSize, PageToken, page_token, read_page_token
+from outhaul.api.people import person_id
 from outhaul.errors import Invalid, NotFound
 from outhaul.ledger.tasks import Cursor
-from outhaul.records import Id
+from outhaul.records import Id  # noqa: TC001  msgspec resolves it at run time
 from outhaul.rest import DestinationShown, EarlierExport, ErasureList, ErasureShown, InApp, Name, Receipt
 from outhaul.wire import Erasure, Subject
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from outhaul.api.operations import Call
     from outhaul.keys import Keyring
-    from outhaul.ledger.ledger import App
 
 
 class ErasuresQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -43,12 +42,12 @@ class ErasuresQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
 
 async def erase_user(call: Call) -> Response:
     """Have a user removed."""
-    return await _erase(call, Subject(user_id=_id(call)))
+    return await _erase(call, Subject(user_id=person_id(call)))
 
 
 async def erase_device(call: Call) -> Response:
     """Have a device removed."""
-    return await _erase(call, Subject(device_id=_id(call)))
+    return await _erase(call, Subject(device_id=person_id(call)))
 
 
 async def list_erasures(call: Call) -> Response:
@@ -101,7 +100,8 @@ async def get(call: Call) -> Response:
 async def _erase(call: Call, subject: Subject) -> Response:
     """Record an erasure: 202 once it is, and where to look how it is doing."""
     door = call.door
-    app = await _app(call)
+    body: InApp = call.body
+    app = await find_own_app(call, body.app)
     asked = Erasure(
         id=str(uuid.uuid4()),
         app_id=app.app_id,
@@ -117,25 +117,6 @@ async def _erase(call: Call, subject: Subject) -> Response:
     await door.access.audit(call.caller, "erasure.create", app.app_id, app.app_id, call.request_id)
     headers = {"Location": f"{call.base}/erasures/{erasure.id}"}
     return reply(_show(erasure, {app.app_id: app.name}), 202, headers)
-
-
-async def _app(call: Call) -> App:
-    """The app that the body names, or that the caller is for."""
-    asked: InApp = call.body
-    name = asked.app if asked.app is not None else call.caller.app_id
-    if name is None:
-        raise Invalid("app: it is missing.", hint="Say in which app: its name or its appId.")
-    return await find_app(call, name)
-
-
-def _id(call: Call) -> str:
-    """The id in the path, which has to be one that a record can have."""
-    try:
-        return msgspec.convert(call.names["id"], Id)
-    except msgspec.ValidationError:
-        raise Invalid(
-            "The id in the path has not 1 to 255 characters.", hint="Check it: no record has such an id."
-        ) from None
 
 
 def _of(subject: Subject) -> Literal["user", "device"]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from outhaul import instants
 from outhaul.api.limits import check_quota
+from outhaul.api.once import gives_replayed, read_key, same_request, takes_key
 from outhaul.api.operations import PREFIX, Header, Operation, reply
 from outhaul.api.paging import DEFAULT_SIZE, PageSize, PageToken, page_token, read_page_token
 from outhaul.api.reading import read_export
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from outhaul.api.operations import Call, Door
     from outhaul.ledger.ledger import App
 
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-
 
 class ExportsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Which exports a list holds; together, all must be so."""
@@ -45,14 +42,18 @@ class ExportsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
 
 
 async def create(call: Call) -> Response:
-    """Ask for an export: 202 once it is recorded, and where to look how it is doing."""
-    spec: ExportSpec = call.body
+    """Ask for an export."""
+    return await record(call, call.body)
+
+
+async def record(call: Call, spec: ExportSpec) -> Response:
+    """Take an export that is asked for: 202 once it is recorded, and where to look how it is doing."""
     door = call.door
     app = await find_app(call, spec.app)
     request = read_export(spec)
     destination = spec.destination or Destination(url=DOWNLOAD)
     shown = await admit(door, destination)
-    key = _read_key(call)
+    key = read_key(call)
     if key is None or not await asyncio.to_thread(door.ledger.key_used, call.caller.actor, key):
         # What was asked for before is answered again even when nothing more may be asked for.
         await asyncio.to_thread(check_quota, door.ledger, call.caller, door.config, door.now())
@@ -68,7 +69,7 @@ async def create(call: Call) -> Response:
         created_by=call.caller.actor,
         mark=await door.mark(),
         idempotency_key=key,
-        idempotency_hash=door.keyring.digest(_canonical(spec)) if key else None,
+        idempotency_hash=same_request(call, spec) if key else None,
     )
     task = await asyncio.to_thread(door.ledger.create_task, asked)
     headers = {"Location": f"{call.base}/exports/{task.id}"}
@@ -142,7 +143,20 @@ async def move(call: Call) -> Response:
     return reply(await shown(call, task), 202)
 
 
-# Shared with the other modules of exports
+# Shared with other modules
+
+
+async def find_own_app(call: Call, name: str | None) -> App:
+    """The app of this name or id; if none is given, the one that the caller is for.
+
+    Raises:
+        Invalid: none is given, and the caller is for all apps.
+        NotFound, Conflict: as for `find_app`.
+    """
+    chosen = name if name is not None else call.caller.app_id
+    if chosen is None:
+        raise Invalid("app: it is missing.", hint="Say in which app: its name or its appId.")
+    return await find_app(call, chosen)
 
 
 async def find_app(call: Call, name: str) -> App:
@@ -223,35 +237,11 @@ async def audit(call: Call, action: str, task: Task) -> None:
     await call.door.access.audit(call.caller, action, task.id, task.app_id, call.request_id)
 
 
-def _read_key(call: Call) -> str | None:
-    key = call.request.headers.get("idempotency-key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise Invalid(
-            "Idempotency-Key: it is not 1 to 255 printable ASCII characters.", hint="Use a UUID, for example."
-        )
-    return key
-
-
-def _canonical(spec: ExportSpec) -> str:
-    return msgspec.json.encode(spec, order="deterministic").decode()
-
-
 def _instant(name: str, text: str | None) -> int | None:
     return None if text is None else instants.read(name, text)
 
 
-_LOCATION = Header("Location", "Where the export can be looked at.", {"type": "string", "format": "uri"})
-_IDEMPOTENCY = Header(
-    "Idempotency-Key",
-    "A text of your own, new for each new export. The same key again, from the same caller, gives the same export; "
-    "with another body it is refused.",
-    {"type": "string", "pattern": "^[ -~]{1,255}$"},
-)
-_REPLAYED = Header(
-    "Idempotency-Replayed",
-    "`true` where the key was used before, and this is the export of then.",
-    {"const": "true"},
-)
+LOCATION = Header("Location", "Where the export can be looked at.", {"type": "string", "format": "uri"})
 SPEC_EXAMPLE = {
     "app": "Shop",
     "kind": "event",
@@ -273,8 +263,8 @@ OPERATIONS = (
         status=202,
         help="It is recorded, not done, when this answers: look at it, watch its events, or wait for its state.",
         problems=("app_not_found", "conflict", "idempotency_key_used", "destination_refused", "busy"),
-        takes=(_IDEMPOTENCY,),
-        gives=(_LOCATION, _REPLAYED),
+        takes=(takes_key("export"),),
+        gives=(LOCATION, gives_replayed("export")),
         example=SPEC_EXAMPLE,
     ),
     Operation(

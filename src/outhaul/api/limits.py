@@ -1,4 +1,4 @@
-"""How much one caller may ask: requests a minute, exports at once and in a day."""
+"""How much one caller may ask: requests a minute, exports and imports at once and in a day."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 24 * 3600 * 1000
 UNFINISHED_RETRY_S = 30
-"""Nobody knows when an export will have ended; it is worth looking again after this many seconds."""
+"""Nobody knows when an export or import will have ended; it is worth looking again after this many seconds."""
 
 _KEPT = 10_000
 _MINUTE_MS = 60_000
@@ -79,26 +79,46 @@ def check_quota(ledger: Ledger, caller: Caller, config: Config, now: int) -> Non
     Raises:
         TooMany: they have as many unfinished ones, or have asked for as many within 24 hours, as is allowed.
     """
-    limit = config.exports_unfinished
-    if limit:
+    if config.exports_unfinished:
         unfinished = sum(
             ledger.count_tasks(Chosen(created_by=caller.actor, state=state))
             for state in ("queued", "started")
         )
-        if unfinished >= limit:
-            raise TooMany(
-                f"{unfinished} exports of this caller are unfinished; {limit} may be.",
-                hint="Wait for one to end, or cancel one.",
-                retry_after_s=UNFINISHED_RETRY_S,
-            )
-    limit = config.exports_per_day
-    if limit:
+        _check_unfinished("exports", unfinished, config.exports_unfinished)
+    if config.exports_per_day:
         today = Chosen(created_by=caller.actor, since=now - DAY_MS + 1)
         # When the newest but `limit` - 1 is a day old, there is room for one.
-        asked_at = ledger.task_time(today, limit)
-        if asked_at is not None:
-            raise TooMany(
-                f"This caller has asked for {limit} exports within 24 hours, which is as many as allowed.",
-                hint="Wait as long as Retry-After says, or export longer periods at a time.",
-                retry_after_s=(asked_at + DAY_MS - now) / 1000,
-            )
+        asked_at = ledger.task_time(today, config.exports_per_day)
+        _check_day("exports", "export longer periods at a time", asked_at, config.exports_per_day, now)
+
+
+def check_import_quota(ledger: Ledger, caller: Caller, config: Config, now: int) -> None:
+    """Let a caller ask for one more import, as `check_quota` does for exports.
+
+    Raises:
+        TooMany: as there.
+    """
+    if config.imports_unfinished:
+        unfinished = ledger.count_unfinished_imports(caller.actor)
+        _check_unfinished("imports", unfinished, config.imports_unfinished)
+    if config.imports_per_day:
+        asked_at = ledger.import_time(caller.actor, now - DAY_MS + 1, config.imports_per_day)
+        _check_day("imports", "put more into one file", asked_at, config.imports_per_day, now)
+
+
+def _check_unfinished(what: str, unfinished: int, limit: int) -> None:
+    if unfinished >= limit:
+        raise TooMany(
+            f"{unfinished} {what} of this caller are unfinished; {limit} may be.",
+            hint="Wait for one to end, or cancel one.",
+            retry_after_s=UNFINISHED_RETRY_S,
+        )
+
+
+def _check_day(what: str, instead: str, asked_at: int | None, limit: int, now: int) -> None:
+    if asked_at is not None:
+        raise TooMany(
+            f"This caller has asked for {limit} {what} within 24 hours, which is as many as allowed.",
+            hint=f"Wait as long as Retry-After says, or {instead}.",
+            retry_after_s=(asked_at + DAY_MS - now) / 1000,
+        )

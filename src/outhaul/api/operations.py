@@ -8,7 +8,7 @@ the shapes that the row names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from outhaul.wire import Scope
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from outhaul.api.access import Access, Caller
     from outhaul.config import Config
-    from outhaul.container import Destinations
+    from outhaul.container import Destinations, Sources
     from outhaul.devices import Register
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
+    from outhaul.schema import RecordKind
     from outhaul.tables import Tables
+    from outhaul.wire import Period, Subject
 
 PREFIX = "/api/v1"
 JSON = "application/json"
@@ -37,14 +39,35 @@ Needs = Scope | Literal["caller", "nothing"]
 """Who may: a caller with a scope, any caller, or anybody."""
 
 
+class Lines(Protocol):
+    """Lines of a stream, some at a time; an error in the middle means that it is not whole. To be closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None: ...
+
+
+class Histories(Protocol):
+    async def open(
+        self, app_id: str, of: Subject, period: Period | None, kinds: Sequence[RecordKind]
+    ) -> Lines:
+        """Records of a user or device of these kinds, oldest first, one a line, as JSON.
+
+        Raises:
+            NotFound: nothing is known of them.
+            TooLarge: the user has too many devices.
+            Busy: too many are read already, or what came before has not landed in time.
+        """
+
+
 class Door(NamedTuple):
     """What handlers work with: the nouns, the clock, and what there is only so much of.
 
     `downloads` is the folder with the files that the server keeps. `mark` closes what the journal holds and gives the
-    position that an export has to wait for. `apps_changed` has devices answered by what the ledger says from then on.
-    `now` is ms since 1970 UTC. `patient` runs what waits for somebody else's server. `watchers` has a place for each
-    stream of events, all of which end once `stopping` is set. Calls to the ledger and the tables block: make them with
-    `asyncio.to_thread`.
+    position that an export or import has to wait for. `apps_changed` has devices answered by what the ledger says
+    from then on. `histories` streams the records of a person. `now` is ms since 1970 UTC. `patient` runs what waits
+    for somebody else's server. `watchers` has a place for each stream of events, all of which end once `stopping` is
+    set. Calls to the ledger and the tables block: make them with `asyncio.to_thread`.
     """
 
     access: Access
@@ -52,8 +75,10 @@ class Door(NamedTuple):
     keyring: Keyring
     config: Config
     destinations: Destinations
+    sources: Sources
     tables: Tables
     devices: Register
+    histories: Histories
     downloads: Path
     mark: Callable[[], Awaitable[int]]
     apps_changed: Callable[[], None]

@@ -45,6 +45,7 @@ PROBLEMS: dict[str, Known] = {
     "collection_not_found": Known(404, "There is no such collection"),
     "import_ended": Known(409, "The import has ended"),
     "import_not_ended": Known(409, "The import has not ended, or has succeeded"),
+    "source_forgotten": Known(409, "The import's source is no longer kept"),
     "export_ended": Known(409, "The export has ended"),
     "export_not_ended": Known(409, "The export has not ended, or has succeeded"),
     "destination_forgotten": Known(409, "The export's destination is no longer kept"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from outhaul.rest import CampaignChoice, ExportSpec
-    from outhaul.wire import Compression, TimeFormat
+    from outhaul.wire import Compression, Subject, TimeFormat
 
 S = TypeVar("S", bound=Struct)
 
@@ -178,6 +178,7 @@ def read_export(spec: ExportSpec) -> ExportRequest:
         max_file_bytes=max_file_bytes,
         day_path=day_path,
         time_format=_read_time_format(spec),
+        of=_read_subject(spec),
     )
     selection.check(request)
     return request
@@ -199,7 +200,7 @@ def read_between(name: str, start: str, end: str) -> tuple[int, int]:
 
 def _read_period(spec: ExportSpec, *, dated: bool) -> Period | None:
     if spec.period is None:
-        if dated:
+        if dated and not EXPORTS[spec.kind].personal:
             raise Invalid(
                 f"period: an export of kind {spec.kind} needs one.",
                 hint='Add "period": {"from": "2026-11-01", "to": "2026-12-01"}.',
@@ -210,8 +211,44 @@ def _read_period(spec: ExportSpec, *, dated: bool) -> Period | None:
             f"period: an export of kind {spec.kind} has none.",
             hint="It is of everything known now: leave it out.",
         )
+    if EXPORTS[spec.kind].personal and spec.period.by != "timestamp":
+        raise Invalid(
+            f"period.by: an export of kind {spec.kind} goes by timestamp.",
+            hint="Leave it out, or the period.",
+        )
     start, end = read_between("period", spec.period.from_, spec.period.to)
     return Period(start=start, end=end, by=spec.period.by)
+
+
+def _read_subject(spec: ExportSpec) -> Subject | None:
+    personal = EXPORTS[spec.kind].personal
+    if spec.of is None:
+        if personal:
+            raise Invalid(
+                f"of: an export of kind {spec.kind} needs it.",
+                hint='Add "of": {"userId": "…"} or "of": {"deviceId": "…"}.',
+            )
+        return None
+    if not personal:
+        raise Invalid(
+            f"of: an export of kind {spec.kind} is of everybody.",
+            hint='It goes with kind history; "where" chooses rows of others.',
+        )
+    return read_subject("of", spec.of)
+
+
+def read_subject(name: str, given: Subject) -> Subject:
+    """Whose records are meant, which is exactly one of a user and a device.
+
+    Raises:
+        Invalid: it is neither or both, or an id that nobody can have, naming it `name`.
+    """
+    ids = [one for one in (given.user_id, given.device_id) if one is not None]
+    if len(ids) != 1:
+        raise Invalid(f"{name}: it does not name one user or one device.", hint="Give userId or deviceId.")
+    if "\0" in ids[0]:
+        raise Invalid(f"{name}: the id holds a NUL character.", hint="No stored text has one.")
+    return given
 
 
 def _read_campaigns(kind: str, choice: CampaignChoice) -> Campaigns:

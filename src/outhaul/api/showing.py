@@ -81,6 +81,7 @@ def show_request(task: Task) -> ExportAsked:
     return ExportAsked(
         app=task.app_id,
         kind=request.kind,
+        of=request.of,
         period=_between(request.period) if request.period else None,
         campaigns=_campaigns(request),
         format=request.format,

@@ -12,6 +12,7 @@ from outhaul.azme.auth import Authenticator, authorize
 from outhaul.azme.call import Call
 from outhaul.azme.devices import Devices
 from outhaul.azme.exports import Exports
+from outhaul.azme.imports import Imports
 from outhaul.azme.paging import API_VERSION
 from outhaul.azme.reply import Reply, error_reply, refusal
 from outhaul.azme.request import Disconnected, Request
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from outhaul.azme.exports import Destinations
     from outhaul.azme.request import Receive, Scope, Send
     from outhaul.config import Config
+    from outhaul.container import Sources
     from outhaul.devices import Register
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Installation, Ledger
@@ -38,6 +40,7 @@ _APPS = f"{_SUBSCRIPTION}/resourceGroups/{{group}}/providers/{PROVIDER}/appcolle
 _DEVICES = f"{_APPS}/{{app}}/devices"
 _USERS = f"{_APPS}/{{app}}/users"
 _TASKS = f"{_DEVICES}/exportTasks"
+_IMPORTS = f"{_DEVICES}/importTasks"
 
 
 class Route(NamedTuple):
@@ -65,7 +68,7 @@ class Route(NamedTuple):
 class Door:
     """A raw ASGI app.
 
-    `mark` closes what the journal holds and gives the position an export has to wait for; `register` knows the
+    `mark` closes what the journal holds and gives the position an export or import has to wait for; `register` knows the
     devices; `now` is ms since 1970 UTC.
     """
 
@@ -78,6 +81,8 @@ class Door:
         mark: Callable[[], Awaitable[int]],
         register: Register,
         now: Callable[[], int],
+        *,
+        sources: Sources,
     ) -> None:
         self._ledger = ledger
         self._public_url = config.public_url
@@ -88,6 +93,7 @@ class Door:
         self._audit = Audit(ledger, now)
         resources = Resources(ledger)
         exports = Exports(resources, ledger, keyring, destinations, mark, now)
+        imports = Imports(resources, ledger, keyring, sources, mark, now)
         devices = Devices(resources, register)
         provider = f"{_SUBSCRIPTION}/providers/{PROVIDER}"
         self._routes = (
@@ -102,6 +108,9 @@ class Door:
             Route("GET", _TASKS, exports.list),
             Route("GET", f"{_TASKS}/{{task}}", exports.get),
             Route("POST", f"{_TASKS}/{{task}}", exports.create),
+            Route("GET", _IMPORTS, imports.list),
+            Route("POST", _IMPORTS, imports.create),
+            Route("GET", f"{_IMPORTS}/{{task}}", imports.get),
             Route("GET", _DEVICES, devices.list),
             Route("POST", f"{_DEVICES}/tag", devices.tag),
             Route("GET", f"{_DEVICES}/{{device}}", devices.get),

@@ -158,9 +158,10 @@ class Exports:
         app = await self._resources.find_app(call.names)
         query = call.request.query
         page = read_page(query, tuple(_ORDERS))
-        # `Device` is not among the export types the old API knows, so a strictly typed client that met one
-        # in a list could not read the list at all.
+        # `Device` and `History` are not among the export types the old API knows, so a strictly typed client that met
+        # one in a list could not read the list at all.
         with_devices = _choose("includeDevice", query.get("includedevice", "false"), _BOOLEANS)
+        hidden: list[Kind] = ["history"] if with_devices else ["history", "device"]
         tasks = await asyncio.to_thread(
             self._ledger.tasks,
             app.app_id,
@@ -168,7 +169,7 @@ class Exports:
             descending=page.descending,
             skip=page.skip,
             top=page.top + 1,
-            exclude_kind=None if with_devices else "device",
+            exclude_kinds=hidden,
         )
         await call.record("export.list", app.app_id, app.app_id)
         path = f"{app_path(app, call.installation)}/devices/exportTasks"

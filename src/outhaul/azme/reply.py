@@ -12,6 +12,7 @@ from outhaul import errors
 _ERRORS: tuple[tuple[type[errors.OuthaulError], int, str], ...] = (
     (errors.Invalid, 400, "BadRequest"),
     (errors.DestinationRefused, 400, "DestinationNotAllowed"),
+    (errors.SourceRefused, 400, "SourceNotAllowed"),
     (errors.Unauthenticated, 401, "AuthenticationFailed"),
     (errors.Forbidden, 403, "AuthorizationFailed"),
     (errors.NotFound, 404, "NotFound"),

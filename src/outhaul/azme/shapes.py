@@ -54,6 +54,28 @@ class ExportTaskListResult(Struct, kw_only=True, omit_defaults=True, rename="cam
     next_link: str | None = None
 
 
+class ImportTask(Struct, kw_only=True, rename="camel"):
+    """An import asked for; the URL is of one file, with a token that may read it."""
+
+    storage_url: Text
+
+
+class ImportTaskResult(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """An import task. The URL is shown without its token, which is a secret."""
+
+    id: str
+    state: str
+    storage_url: str
+    date_created: str
+    date_completed: str | None = None
+    error_details: str | None = None
+
+
+class ImportTaskListResult(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    value: list[ImportTaskResult]
+    next_link: str | None = None
+
+
 class DeviceTagsParameters(Struct, kw_only=True, rename="camel"):
     """Tags by device or user; what is in them is checked one by one, so that an error can name it."""
 

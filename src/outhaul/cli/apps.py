@@ -9,12 +9,14 @@ import click
 from outhaul.cli.folder import now, opened, record
 from outhaul.cli.options import Group, data_option, json_option
 from outhaul.cli.output import emit, fields, instant, table
-from outhaul.wire import Platform, Role
+from outhaul.rest import MAX_DAYS
+from outhaul.wire import Platform, RetainedKind, Role
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _APP = ("appId", "name", "platform", "appCollection", "appName", "sdkKey", "disabledAt")
+_FOR_EVER = "forever"
 _CREDENTIAL = ("clientId", "name", "role", "createdAt")
 
 
@@ -120,6 +122,60 @@ def set_countly_salt(name: str, salt: str | None, data: Path, as_json: bool) -> 
         record(ledger, "app.salt", app.app_id, app.app_id)
         shown = _described(ledger, app)
     (emit if as_json else fields)(shown)
+
+
+class Kept(click.ParamType[tuple[RetainedKind, int | None]]):
+    """A kind of records and for how many days they are kept; None: for ever."""
+
+    name = "kind=days"
+
+    def convert(
+        self,
+        value: str | tuple[RetainedKind, int | None],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[RetainedKind, int | None]:
+        if isinstance(value, tuple):
+            return value
+        word, _, text = value.partition("=")
+        kind = next((known for known in get_args(RetainedKind) if known == word), None)
+        if kind is None:
+            self.fail(f"{word!r} is not one of {', '.join(get_args(RetainedKind))}.", param, ctx)
+        if text == _FOR_EVER:
+            return kind, None
+        if not (text.isdecimal() and 1 <= int(text) <= MAX_DAYS):
+            self.fail(f"{text!r} is not a number of days from 1 to {MAX_DAYS}, or {_FOR_EVER}.", param, ctx)
+        return kind, int(text)
+
+
+@apps.command("retention")
+@click.argument("name")
+@click.argument("kept", nargs=-1, type=Kept(), metavar="[KIND=DAYS]...")
+@data_option
+@json_option
+def set_retention(
+    name: str, kept: tuple[tuple[RetainedKind, int | None], ...], data: Path, as_json: bool
+) -> None:
+    """Show for how many days the records of an app are kept, after changing it for the kinds that are given.
+
+    What is older is removed for good within the hour. What is not listed is kept for ever, which `KIND=forever` brings back.
+    `device` takes along the tags, tokens and users of devices not seen for so long.
+
+    Example:
+      outhaul apps retention shop event=90 crash=365 --data ./data
+      outhaul apps retention shop event=forever --data ./data
+    """
+    with opened(data) as ledger:
+        app = ledger.app(name)
+        days = ledger.retention(app.app_id).get(app.app_id, {})
+        if kept:
+            days = {kind: number for kind, number in {**days, **dict(kept)}.items() if number is not None}
+            ledger.set_retention(app.app_id, days)
+            record(ledger, "retention.set", app.app_id, app.app_id)
+    if as_json:
+        return emit({"days": days})
+    table(("kind", "days"), [(kind, f"{days.get(kind, _FOR_EVER)}") for kind in get_args(RetainedKind)])
+    return None
 
 
 @click.group(cls=Group)

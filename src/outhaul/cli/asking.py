@@ -5,23 +5,19 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 
 from outhaul.cli.options import Size, Words
-from outhaul.config import variable
-from outhaul.errors import Invalid
+from outhaul.cli.places import DESTINATION
 from outhaul.schema import EXPORTS
-from outhaul.wire import Compression, Destination, Format, Mask, PeriodBy, TimeFormat
+from outhaul.wire import Compression, Format, Mask, PeriodBy, TimeFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TextIO
 
 _RULES = "drop, hash, a number of characters to keep, or minute, hour or day"
-_SECRETS = "--destination-env or --destination-file"
 KINDS = f"KIND is one of {', '.join(EXPORTS)}."
 
 
@@ -67,19 +63,6 @@ def _mask(rule: str) -> str | dict[str, int | str]:
     return {"truncate": int(rule) if rule.isdecimal() else rule}
 
 
-_DESTINATION = (
-    click.option("--destination", metavar="URL", help="Where to. Without any: the server keeps the files."),
-    click.option(
-        "--destination-env",
-        metavar="NAME",
-        help="The environment variable that holds a destination's secrets.",
-    ),
-    click.option(
-        "--destination-file",
-        type=click.File(encoding="utf-8"),
-        help="A file that does, or - for standard input: a URL with its token, or the JSON of a destination.",
-    ),
-)
 _ASKED = (
     click.option(
         "--from", "start", metavar="TIME", help="Start of the period: a date, or an RFC 3339 instant."
@@ -111,24 +94,28 @@ _ASKED = (
         "--day-path", is_flag=True, help="Put the files of each UTC day into a folder day=YYYY-MM-DD."
     ),
     click.option("--time-format", type=click.Choice(get_args(TimeFormat)), help="Without: the server's."),
+    *DESTINATION.choices,
+    click.option("--description", help="A note for people."),
+)
+_OF_KINDS = (
     click.option(
         "--campaigns", type=Json(), help='Of feedback: {"type": …, "ids": […]} or with "from" and "to".'
     ),
-    *_DESTINATION,
-    click.option("--description", help="A note for people."),
+    click.option("--user", "user_id", metavar="ID", help="Of a history: this user's."),
+    click.option("--device", "device_id", metavar="ID", help="Of a history: this device's."),
 )
 
 
 def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command APP and KIND and all that an export may be asked to be."""
     kind = click.argument("kind", type=click.Choice(tuple(EXPORTS)), metavar="KIND")
-    arguments = (click.argument("app"), kind)
-    return functools.reduce(lambda made, option: option(made), reversed((*arguments, *_ASKED)), command)
+    options = (click.argument("app"), kind, *_ASKED, *_OF_KINDS)
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
-def destination_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where files go."""
-    return functools.reduce(lambda made, option: option(made), reversed(_DESTINATION), command)
+def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all that an export of a history may be asked to be, but for whose it is."""
+    return functools.reduce(lambda made, option: option(made), reversed(_ASKED), command)
 
 
 def read_asked(options: dict[str, Any]) -> dict[str, Any]:
@@ -142,66 +129,13 @@ def read_asked(options: dict[str, Any]) -> dict[str, Any]:
     if (start is None) != (end is None):
         raise click.UsageError("--from and --to go together.")
     options["period"] = None if start is None else (start, end)
+    of = {"userId": options.pop("user_id", None), "deviceId": options.pop("device_id", None)}
+    options["of"] = {name: one for name, one in of.items() if one is not None} or None
     masked = [column for column, _ in options["mask"]]
     if len(set(masked)) < len(masked):
         raise click.UsageError("--mask names a column twice.")
     options["mask"] = dict(options["mask"]) or None
     if options["layout"] is None and (options["max_file_bytes"] is not None or options["day_path"]):
         options["layout"] = "parts"
-    options["destination"] = read_destination(options)
+    options["destination"] = DESTINATION.read(options)
     return {name: value for name, value in options.items() if value is not None and value is not False}
-
-
-def read_destination(options: dict[str, Any]) -> str | Destination | None:
-    """The destination that the options give; they are taken out.
-
-    Raises:
-        UsageError: several are given, or one holds a secret where others can see it.
-        Invalid: it is none.
-    """
-    names = ("destination", "destination_env", "destination_file")
-    url, name, file = (options.pop(option) for option in names)
-    if sum(value is not None for value in (url, name, file)) > 1:
-        raise click.UsageError(f"Only one of --destination, {_SECRETS.replace(' or', ' and')} can be given.")
-    if url is not None:
-        return _shown(url)
-    if name is not None:
-        return _secret(variable(name), f"The environment variable {name}")
-    return None if file is None else _read(file)
-
-
-def _shown(url: str) -> str:
-    try:
-        secret = "?" in url or "@" in urlsplit(url).netloc
-    except ValueError:
-        secret = True
-    if secret:
-        raise click.UsageError(
-            f"--destination has a query or a user name: on a command line, others can see it. Use {_SECRETS}."
-        )
-    return url
-
-
-def _read(file: TextIO) -> str | Destination:
-    try:
-        return _secret(file.read(), f"The file {file.name}")
-    except UnicodeDecodeError:
-        raise Invalid(f"The file {file.name} is not text.", hint="It takes UTF-8.") from None
-
-
-def _secret(given: str, where: str) -> str | Destination:
-    text = given.strip()
-    if not text:
-        raise Invalid(
-            f"{where} holds no destination.",
-            hint="It takes a URL with its token, or the JSON of a destination.",
-        )
-    if not text.startswith("{"):
-        return text
-    try:
-        return msgspec.json.decode(text, type=Destination)
-    except msgspec.DecodeError as error:
-        # It names members and types, never values.
-        raise Invalid(
-            f"{where} is not the JSON of a destination: {error}.", hint="docs/exports.md shows its members."
-        ) from None

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
-from outhaul.cli.asking import KINDS, asked_options, destination_options, read_asked, read_destination
+from outhaul.cli.asking import KINDS, asked_options, read_asked
 from outhaul.cli.exits import ERROR, FAILED, INTERRUPTED
 from outhaul.cli.options import Group, json_option
 from outhaul.cli.output import emit, fields, painted, plain, size, table
+from outhaul.cli.places import DESTINATION
 from outhaul.cli.progress import Progress, doing, line
 from outhaul.cli.talking import PATIENT, QUICK, STEADY, talks
 from outhaul.errors import Cancelled, Conflict, ExportFailed
@@ -56,14 +57,7 @@ def create_export(
       outhaul export create shop crash --from 2026-11-01 --to 2026-12-01 --destination-env CONTAINER_URL
     """
     task = client.exports.create(app, kind, idempotency_key=idempotency_key, **read_asked(asked))
-    if as_json and not wait:
-        emit(task.export)
-        return 0
-    if not as_json:
-        click.echo(task.id)
-        if not wait:
-            click.echo(f"Follow it: outhaul export watch {task.id}", err=True)
-    return _follow(task, as_json) if wait else 0
+    return taken(task, as_json, wait=wait)
 
 
 @export.command("check", epilog=KINDS)
@@ -186,7 +180,7 @@ def retry_export(client: Client, export_id: str, wait: bool, as_json: bool) -> i
 
 @export.command("move")
 @click.argument("export_id", metavar="ID")
-@destination_options
+@DESTINATION.options
 @talks(QUICK)
 @json_option
 def move_export(client: Client, export_id: str, as_json: bool, **where: Any) -> None:
@@ -195,11 +189,9 @@ def move_export(client: Client, export_id: str, as_json: bool, **where: Any) -> 
     Example:
       outhaul export move 7f1e0c5e-6f0b-4f3e-9a53-6d2c1b0f8a11 --destination-env CONTAINER_URL
     """
-    destination = read_destination(where)
+    destination = DESTINATION.read(where)
     if destination is None:
-        raise click.UsageError(
-            "There is no destination: give --destination, --destination-env or --destination-file."
-        )
+        raise DESTINATION.missing()
     task = client.exports.get(export_id)
     task.set_destination(destination)
     _say(task.export, as_json)
@@ -231,6 +223,18 @@ def download_export(client: Client, export_id: str, folder: Path, as_json: bool)
     for file in files:
         click.echo(file)
     return None
+
+
+def taken(task: ExportTask, as_json: bool, *, wait: bool) -> int:
+    """Show an export that was asked for, and follow it if that is wanted."""
+    if as_json and not wait:
+        emit(task.export)
+        return 0
+    if not as_json:
+        click.echo(task.id)
+        if not wait:
+            click.echo(f"Follow it: outhaul export watch {task.id}", err=True)
+    return _follow(task, as_json) if wait else 0
 
 
 def _follow(task: ExportTask, as_json: bool) -> int:

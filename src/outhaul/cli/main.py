@@ -11,12 +11,14 @@ import msgspec
 from outhaul import __version__
 from outhaul.cli.apps import apps, credentials
 from outhaul.cli.collect import collect
+from outhaul.cli.collections import collections
 from outhaul.cli.completion import completion
 from outhaul.cli.config import config
 from outhaul.cli.devices import devices, tags
 from outhaul.cli.doctor import doctor
 from outhaul.cli.exits import ERROR, INTERRUPTED, USAGE, exit_code
 from outhaul.cli.export import export
+from outhaul.cli.imports import imports
 from outhaul.cli.options import Group
 from outhaul.cli.output import painted
 from outhaul.cli.people import people
@@ -45,8 +47,8 @@ def outhaul() -> None:
 
 
 for _command in (
-    *(serve, apps, credentials, tokens, tables, rejects, audit),
-    *(export, devices, tags, people, collect, config, doctor, completion),
+    *(serve, apps, collections, credentials, tokens, tables, rejects, audit),
+    *(export, imports, devices, tags, people, collect, config, doctor, completion),
 ):
     outhaul.add_command(_command)
 

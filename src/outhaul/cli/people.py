@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from outhaul.cli import erasures, history
 from outhaul.cli.options import Group
 
 
@@ -16,7 +17,7 @@ def people() -> None:
     """
 
 
-_COMMANDS: tuple[click.Command, ...] = ()
+_COMMANDS: tuple[click.Command, ...] = (*history.COMMANDS, *erasures.COMMANDS)
 """Each is written with `@click.command("name", cls=Command)` in a module of its own, and named here."""
 for _command in _COMMANDS:
     people.add_command(_command)

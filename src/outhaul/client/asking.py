@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from outhaul.client.moments import Moment, moment
 from outhaul.errors import Invalid
-from outhaul.rest import Between, CampaignChoice, ExportSpec
-from outhaul.wire import Destination, Filter, Mask
+from outhaul.rest import Between, CampaignChoice, ExportSpec, HistorySpec
+from outhaul.wire import Destination, Filter, Mask, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SHAPES: dict[str, Any] = {
+    "where": Filter,
+    "campaigns": CampaignChoice,
+    "mask": dict[str, Mask],
+    "of": Subject,
+}
 _FORMS = {
+    "of": 'It is {"userId": "…"} or {"deviceId": "…"}.',
     "where": 'It is {"column": "name", "eq": "x"}, or with ne, lt, le, gt, ge, in, prefix or null; or several in '
     '{"and": […]} or {"or": […]}, or one in {"not": …}.',
     "campaigns": 'It is {"type": "Poll", "ids": ["42"]}, or has "from" and "to" in place of "ids".',
@@ -38,6 +45,7 @@ class Asked(TypedDict, total=False):
     - `layout`: `single`, or `parts` with files of `max_file_bytes` at most and, with `day_path`, a folder per UTC day.
     - `time_format`: `ms` or `rfc3339`.
     - `destination`: its URL, or a `Destination` with credentials; without one the server keeps the files.
+    - `of`: whose history, for kind `history`: `{"userId": …}` or `{"deviceId": …}`.
     - `campaigns`: of push feedback, `{"type": "Poll", "ids": […]}` or `{"type": …, "from": …, "to": …}`.
     - `description`: a note for people, up to 1,024 characters.
     """
@@ -54,6 +62,7 @@ class Asked(TypedDict, total=False):
     day_path: bool
     time_format: TimeFormat | None
     destination: str | Destination | None
+    of: Subject | Mapping[str, str] | None
     campaigns: CampaignChoice | Mapping[str, Any] | None
     description: str | None
 
@@ -70,7 +79,7 @@ def specified(app: str, kind: Any, asked: Asked) -> ExportSpec:
         plain["period"] = _between(period, by)
     elif by is not None:
         raise Invalid("by says by which time a period is meant, and there is none.", hint="Give a period.")
-    for name, shape in (("where", Filter), ("campaigns", CampaignChoice), ("mask", dict[str, Mask])):
+    for name, shape in _SHAPES.items():
         if plain.get(name) is not None:
             plain[name] = _converted(name, plain[name], shape)
     if plain.get("columns") is not None:
@@ -80,6 +89,19 @@ def specified(app: str, kind: Any, asked: Asked) -> ExportSpec:
     if isinstance(plain.get("destination"), str):
         plain["destination"] = Destination(url=plain["destination"])
     return ExportSpec(app=app, kind=kind, **plain)
+
+
+def of_person(app: str | None, asked: Asked) -> HistorySpec:
+    """The request for the history of somebody whom its path names.
+
+    Raises:
+        Invalid: something is not of the form that it can have, or has no place here, naming it.
+    """
+    spec = specified("", "history", asked)
+    if spec.of is not None or spec.campaigns is not None:
+        raise Invalid("of and campaigns have no place here.", hint="Give a user_id or a device_id.")
+    shared = (name for name in HistorySpec.__struct_fields__ if name != "app")
+    return HistorySpec(app=app, **{name: getattr(spec, name) for name in shared})
 
 
 def _between(period: Any, by: PeriodBy | None) -> Between:

@@ -13,7 +13,18 @@ from pathlib import Path
 
 FROM = Path(__file__).parent / "aio"
 TO = Path(__file__).parent / "sync"
-MODULES = ("client", "connection", "devices", "downloads", "exports", "others", "task")
+MODULES = (
+    "client",
+    "connection",
+    "devices",
+    "downloads",
+    "erasures",
+    "exports",
+    "imports",
+    "others",
+    "people",
+    "task",
+)
 _NOTICE = "# Made from the module of the same name in `aio` by `python -m outhaul.client.generate`; edit that one.\n"
 _WORDS = {
     "AsyncClient": "Client",

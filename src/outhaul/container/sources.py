@@ -37,7 +37,7 @@ SOURCE_FORMS = (
     "(for an emulator http://HOST:PORT/ACCOUNT/CONTAINER/FILE?TOKEN), of an object, s3://BUCKET/KEY or "
     "gs://BUCKET/KEY, or of a file below a folder that the operator allows, file:///FOLDER/FILE."
 )
-_PIECE = 8 * MIB
+_PIECE = MIB
 
 
 class Reading(Protocol):

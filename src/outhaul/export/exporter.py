@@ -28,14 +28,15 @@ from outhaul.errors import (
 from outhaul.export.compress import codec
 from outhaul.export.parquet import ParquetFile, arrow_schema
 from outhaul.export.parts import File, Growing, Parts
-from outhaul.export.plan import Slice, Source
+from outhaul.export.person import Records
+from outhaul.export.plan import Source
 from outhaul.export.render import rendered
 from outhaul.export.text import TextFile
 from outhaul.formats import manifest_name, writing
 from outhaul.instants import show
-from outhaul.schema import EXPORT_TYPES, EXPORTS
+from outhaul.schema import EXPORT_TYPES
 from outhaul.selection import columns, projection
-from outhaul.sql import named
+from outhaul.tables import Devices, Tables
 from outhaul.wire import DOWNLOAD, ENDED, ColumnEntry, Destination, Failure, FileEntry, Manifest, Pin, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from outhaul.config import Config
     from outhaul.container import Container, Destinations
+    from outhaul.export.slices import Slice, Sliced
     from outhaul.keys import Keyring
     from outhaul.ledger.ledger import Ledger
     from outhaul.wire import Orders
@@ -80,6 +82,7 @@ class Exporter:
         now: Callable[[], int],
     ) -> None:
         self._tables = data / "tables"
+        self._users = Devices(Tables(self._tables))
         self._spools = data / "exports"
         self._downloads = data / "downloads"
         self._ledger = ledger
@@ -101,20 +104,36 @@ class Exporter:
         while self._ledger.checkpoint().position < task.mark:
             self._heed(task_id, attempt)
             time.sleep(_POLL_S)
+        if task.pin is None:
+            # What was made of another state, before somebody was erased from it, is no beginning of this one.
+            self._clear(task_id)
+            shutil.rmtree(self._downloads / task_id, ignore_errors=True)
+        request = task.request
         tag_types = {one.key: one.type for one in self._ledger.tags(task.app_id)}
+        # Once to have looked: what is asked again while the ledger waits is then known, but for what came meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            self._devices(task, self._ledger.checkpoint().versions.get(task.app_id, {}))
 
         def choose(versions: dict[str, int]) -> Pin:
             return Pin(
                 versions=versions,
                 at=self._now(),
                 slice_rows=self._config.slice_rows,
-                time_format=task.request.time_format or self._config.time_format,
+                time_format=request.time_format or self._config.time_format,
                 session_idle_s=self._config.session_idle_s,
                 session_timeout_s=self._config.session_timeout_s,
-                tag_types=tag_types if task.request.kind == "tag" else {},
+                tag_types=tag_types if request.kind in {"tag", "history"} else {},
+                devices=self._devices(task, versions),
             )
 
         self._ledger.start_task(task_id, attempt, choose, self._now())
+
+    def _devices(self, task: Task, versions: dict[str, int]) -> list[str]:
+        """The devices of the user that an export is of, if it is of one."""
+        user_id = task.request.of.user_id if task.request.of else None
+        if user_id is None:
+            return []
+        return sorted(one.device_id for one in self._users.of_user(task.app_id, versions, user_id))
 
     def write(self, task_id: str, attempt: int) -> None:
         """Make the files on our disk, or the rest of them.
@@ -130,10 +149,7 @@ class Exporter:
             self._write(task)
 
     def _write(self, task: Task) -> None:
-        source, db = (
-            Source(self._tables, task.app_id, task.request, _pinned(task)),
-            self._db.cursor(),
-        )
+        source, db = self._source(task), self._db.cursor()
         source.look(db)
         slices = source.slices(db, _pinned(task).slice_rows)
         planned = sum(part.rows for part in slices)
@@ -178,14 +194,16 @@ class Exporter:
                 hint="Check the disk that holds the data folder; the task can then be asked for again.",
             )
 
-    def _query(self, task: Task, source: Source, part: Slice) -> str:
+    def _source(self, task: Task) -> Sliced:
+        request, pin = task.request, _pinned(task)
+        if request.of is None:
+            return Source(self._tables, task.app_id, request, pin)
+        return Records(self._tables, task.app_id, request, pin, self._keyring.derive(f"mask/{task.app_id}"))
+
+    def _query(self, task: Task, source: Sliced, part: Slice) -> str:
         request = task.request
-        export = EXPORTS[request.kind]
-        # A record that was sent again after days is stored again, under the same id: then arrival makes the order total.
-        last = [column.name for column in export.more if column.name == "receivedAt"]
-        order = ", ".join(named(name) for name in (*export.order, *last))
         key = self._keyring.derive(f"mask/{task.app_id}")
-        rows = f"SELECT {projection(request, key)} FROM (SELECT * FROM {source.rows(part)} ORDER BY {order})"
+        rows = f"SELECT {projection(request, key)} FROM {source.in_order(part)}"
         if request.format == "parquet":
             return rows
         form = writing(request.format, columns(request), _pinned(task).time_format)
@@ -374,6 +392,7 @@ class Exporter:
             if period
             else None,
             campaigns=request.campaigns,
+            of=request.of,
             where=request.where,
             mask=request.mask,
             table_versions=pin.versions,

@@ -82,6 +82,20 @@ def relation(kind: Kind, sources: dict[str, str], where: str, pin: Pin) -> str:
     return folds[kind]() if kind in folds else scans[kind]
 
 
+def every_tag(scans: dict[str, str], pin: Pin) -> str:
+    """Every value that tags were set to, in the columns of an export of tags; none where one was removed."""
+    return _with_user_and_type(scans["tag"], scans, pin.tag_types)
+
+
+def every_token(scans: dict[str, str]) -> str:
+    """Every push token that was registered or withdrawn, in the columns of an export of tokens, with `valid`."""
+    return f"""(
+    SELECT k.deviceId, u.userId AS "userId", k.token, k.service, k.registeredAt, d.lastSeen AS "lastSeen", k.valid
+    FROM {scans["token"]} k
+    LEFT JOIN {_users(scans)} u ON u.deviceId = k.deviceId
+    LEFT JOIN {_last_seen(scans)} d ON d.deviceId = k.deviceId)"""
+
+
 def _spans(kind: str, scans: dict[str, str]) -> str:
     return f"""(
     SELECT s.* REPLACE (coalesce(s.endTime, e.endTime) AS "endTime", greatest(s.receivedAt, e.receivedAt) AS "receivedAt"),
@@ -136,10 +150,14 @@ def _current_tokens(scans: dict[str, str]) -> str:
 
 
 def _tags(scans: dict[str, str], types: Mapping[str, str]) -> str:
+    return _with_user_and_type(_current_tags(scans), scans, types)
+
+
+def _with_user_and_type(tags: str, scans: dict[str, str], types: Mapping[str, str]) -> str:
     declared = ", ".join(f"({quoted(key)}, {quoted(of_type)})" for key, of_type in types.items())
     return f"""(
     SELECT t.deviceId, u.userId AS "userId", t.key, t.value, y.type, t.lastModified
-    FROM {_current_tags(scans)} t LEFT JOIN {_users(scans)} u ON u.deviceId = t.deviceId
+    FROM {tags} t LEFT JOIN {_users(scans)} u ON u.deviceId = t.deviceId
     LEFT JOIN (VALUES {declared or "(NULL::VARCHAR, NULL::VARCHAR)"}) y(key, type) ON y.key = t.key)"""
 
 
@@ -169,8 +187,11 @@ def _tokens(scans: dict[str, str]) -> str:
     SELECT k.deviceId, u.userId AS "userId", k.token, k.service, k.registeredAt, d.lastSeen AS "lastSeen"
     FROM {_current_tokens(scans)} k
     LEFT JOIN {_users(scans)} u ON u.deviceId = k.deviceId
-    LEFT JOIN (SELECT deviceId, max(lastSeen) AS lastSeen FROM {scans["device"]} GROUP BY deviceId) d
-        ON d.deviceId = k.deviceId)"""
+    LEFT JOIN {_last_seen(scans)} d ON d.deviceId = k.deviceId)"""
+
+
+def _last_seen(scans: dict[str, str]) -> str:
+    return f"(SELECT deviceId, max(lastSeen) AS lastSeen FROM {scans['device']} GROUP BY deviceId)"
 
 
 def _feedback(scans: dict[str, str]) -> str:

@@ -70,14 +70,16 @@ class _Lane:
             yield item
 
 
-def rendered(db: DuckDBPyConnection, queries: list[str]) -> Generator[Iterator[pa.RecordBatch]]:
-    """Run queries; for each, in order, its rows.
+def rendered(
+    db: DuckDBPyConnection, queries: list[str], ahead: int = _SLICES_AHEAD
+) -> Generator[Iterator[pa.RecordBatch]]:
+    """Run queries, `ahead` of them at the same time; for each, in order, its rows.
 
-    While one query's rows are taken the next is computed. A query's iterator must be exhausted before the next
+    With 2, while one query's rows are taken the next is computed. A query's iterator must be exhausted before the next
     is asked for. Errors of the engine surface where the rows are taken.
     """
     stop = threading.Event()
-    with ThreadPoolExecutor(_SLICES_AHEAD, thread_name_prefix="render") as pool:
+    with ThreadPoolExecutor(ahead, thread_name_prefix="render") as pool:
         pending: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
 
         def start(query: str) -> None:
@@ -86,12 +88,12 @@ def rendered(db: DuckDBPyConnection, queries: list[str]) -> Generator[Iterator[p
             pool.submit(_produce, db.cursor(), query, lane)
 
         try:
-            ahead = iter(queries)
-            for query in (query for _, query in zip(range(_SLICES_AHEAD), ahead, strict=False)):
+            rest = iter(queries)
+            for query in (query for _, query in zip(range(ahead), rest, strict=False)):
                 start(query)
             for _ in queries:
                 yield pending.get().take_all()
-                for query in (query for _, query in zip(range(1), ahead, strict=False)):
+                for query in (query for _, query in zip(range(1), rest, strict=False)):
                     start(query)
         finally:
             stop.set()

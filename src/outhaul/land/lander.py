@@ -29,7 +29,7 @@ from outhaul.sql import quoted
 from outhaul.tables import NewFile, Tables, bounds, parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from outhaul.config import Config
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # Kinds that may be told twice without harm: only their latest time counts.
 _REPEATABLE = {"heartbeat", "device", "location"}
 _FEW = 4
+_STATE = "state.duckdb"
+_FRESH = "fresh.duckdb"
 
 
 class Lander:
@@ -81,7 +83,6 @@ class Lander:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._db = _open(folder, config)
-        self._db.execute("SET TimeZone = 'UTC'")
         progress = state.prepare(self._db, ledger.checkpoint().position)
         tags.prepare(self._db, self._tables)
         unnamed.prepare(self._db)
@@ -114,6 +115,36 @@ class Lander:
         for step in self.steps:
             getattr(self, step)()
         return True
+
+    # Between batches
+
+    def adopt(self, app_id: str) -> None:
+        """Go on from the versions that maintenance made of an app's tables, and tell everybody."""
+        self._versions[app_id] = self._tables.newest(app_id)
+        state.note_versions(self._db, self._versions)
+        self.publish()
+
+    def remembered(self, app_id: str, device_ids: Iterable[str], user_id: str | None) -> int:
+        """How many things are known of these devices, and of others as this user's."""
+        return state.remembered(self._db, app_id, device_ids, user_id)
+
+    def forget(self, app_id: str, device_ids: Iterable[str], user_id: str | None) -> None:
+        """Forget these devices, and that others are this user's, so that no byte of it is left in the folder.
+
+        The state is copied into a new file, which takes the place of the old one at once: deleting only frees pages.
+        """
+        self.discard_segments()
+        state.forget(self._db, app_id, device_ids, user_id)
+        fresh = self._folder / _FRESH
+        _remove(fresh)
+        state.copy(self._db, fresh)
+        self._db.close()
+        sync(fresh)
+        kept = self._folder / _STATE
+        _log_of(kept).unlink(missing_ok=True)
+        fresh.rename(kept)
+        sync(self._folder)
+        self._db = _open(self._folder, self._config)
 
     def _decode(self, segments: list[Segment]) -> Future[Batch]:
         """Decode segments on the thread for it: Python works there while the engine works here."""
@@ -300,9 +331,23 @@ class Lander:
 def _open(folder: Path, config: Config) -> duckdb.DuckDBPyConnection:
     settings = config.engine(config.land_memory_limit, folder / "spill")
     try:
-        return duckdb.connect(str(folder / "state.duckdb"), config=settings)
+        db = duckdb.connect(str(folder / _STATE), config=settings)
     except duckdb.IOException as error:
         raise Conflict(
             f"Another process is landing in {folder}: {error}",
             hint="Run one server per data folder; stop the other one first.",
         ) from error
+    # Alone from here on: what a crash left behind can go.
+    _remove(folder / _FRESH)
+    shutil.rmtree(folder / "spill", ignore_errors=True)
+    db.execute("SET TimeZone = 'UTC'")
+    return db
+
+
+def _remove(database: Path) -> None:
+    for path in (database, _log_of(database)):
+        path.unlink(missing_ok=True)
+
+
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}.wal")

@@ -7,11 +7,16 @@ short is repeated with the same bounds) and the version of every table at that p
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from outhaul.sql import named, quoted
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from duckdb import DuckDBPyConnection
 
 # Counted from when the server was last told, since the clocks of devices differ.
@@ -37,6 +42,21 @@ CREATE TABLE IF NOT EXISTS known_session (
 CREATE TABLE IF NOT EXISTS known_job (
     app VARCHAR, deviceId VARCHAR, jobId VARCHAR, name VARCHAR, startTime BIGINT, ended BOOLEAN, receivedAt BIGINT);
 """
+
+
+_KNOWN = (
+    "known_info",
+    "known_place",
+    "known_device",
+    "known_session",
+    "known_job",
+    "known_tag",
+    "unnamed_session",
+)
+
+
+_USER = {"known_device": "userId", "known_tag": "CASE key WHEN 'userid' THEN value END"}
+"""Where it is known whose a device is."""
 
 
 class Progress(Struct, frozen=True):
@@ -74,3 +94,45 @@ def finish(db: DuckDBPyConnection, position: int, versions: dict[str, dict[str, 
         [position, json.dumps(versions, sort_keys=True)],
     )
     db.execute("COMMIT")
+
+
+def note_versions(db: DuckDBPyConnection, versions: dict[str, dict[str, int]]) -> None:
+    """Note versions that somebody else made, between batches."""
+    db.execute("UPDATE progress SET versions = ?", [json.dumps(versions, sort_keys=True)])
+
+
+def remembered(db: DuckDBPyConnection, app_id: str, device_ids: Iterable[str], user_id: str | None) -> int:
+    """How many things are known of these devices, and of others as this user's."""
+    devices = list(device_ids)
+    mine = " UNION ALL ".join(
+        f"SELECT app, deviceId, {_USER.get(name, 'NULL')} AS userId FROM {name}" for name in _KNOWN
+    )
+    row: Any = db.execute(
+        f"SELECT count(*) FROM ({mine}) WHERE app = ? AND (deviceId IN (SELECT unnest(?::VARCHAR[])) OR userId = ?)",
+        [app_id, devices, user_id],
+    ).fetchone()
+    return int(row[0])
+
+
+def forget(db: DuckDBPyConnection, app_id: str, device_ids: Iterable[str], user_id: str | None) -> None:
+    """Forget these devices, and whose other devices are if they are this user's; pages that held it are only free."""
+    devices = list(device_ids)
+    for name in _KNOWN:
+        db.execute(
+            f"DELETE FROM {name} WHERE app = ? AND deviceId IN (SELECT unnest(?::VARCHAR[]))",
+            [app_id, devices],
+        )
+    db.execute("UPDATE known_device SET userId = NULL WHERE app = ? AND userId = ?", [app_id, user_id])
+    db.execute(
+        "UPDATE known_tag SET value = NULL WHERE app = ? AND key = 'userid' AND value = ?", [app_id, user_id]
+    )
+
+
+def copy(db: DuckDBPyConnection, path: Path) -> None:
+    """Write all that is known, and nothing that was, into a new file."""
+    row: Any = db.execute("SELECT current_database()").fetchone()
+    db.execute(f"ATTACH {quoted(path)} AS fresh")
+    db.execute(f"COPY FROM DATABASE {named(row[0])} TO fresh")
+    db.execute("DETACH fresh")
+    # What is not in the file yet would be in a log beside it, which must not outlive it.
+    db.execute("CHECKPOINT")

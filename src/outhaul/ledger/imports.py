@@ -41,6 +41,27 @@ class Imports(Store):
             connection.execute(sa.insert(imports).values(to_row(asked)))
         return asked
 
+    def import_key_used(self, created_by: str, key: str) -> bool:
+        """Whether somebody has asked for an import with this idempotency key."""
+        same = sa.select(imports.c.id).where(
+            imports.c.created_by == created_by, imports.c.idempotency_key == key
+        )
+        return bool(self._read(same))
+
+    def count_unfinished_imports(self, created_by: str) -> int:
+        """How many imports that somebody asked for have not ended."""
+        count = sa.select(sa.func.count().label("count")).select_from(imports)
+        mine = count.where(imports.c.created_by == created_by, imports.c.state.not_in(ENDED))
+        return int(self._read(mine)[0]["count"])
+
+    def import_time(self, created_by: str, since: int, number: int) -> int | None:
+        """When the import so many from somebody's newest (1 is the newest) was asked for; None if not since that time."""
+        times = sa.select(imports.c.created_at).where(
+            imports.c.created_by == created_by, imports.c.created_at >= since
+        )
+        rows = self._read(times.order_by(imports.c.created_at.desc()).offset(number - 1).limit(1))
+        return int(rows[0]["created_at"]) if rows else None
+
     def find_import(self, import_id: str) -> Import:
         """One import.
 
@@ -80,14 +101,17 @@ class Imports(Store):
         return [Due(**row) for row in self._read(unfinished)]
 
     def start_import(self, import_id: str, attempt: int, now: int) -> bool:
-        """Say that an attempt is under way; False while somebody is being erased from its app.
+        """Say that an attempt is under way; False while somebody is being removed from its app's tables.
 
         What an import finds out about devices must not come from before an erasure and be used after it.
         """
         with self._write() as connection:
             found = _find(connection, import_id)
             under_way = sa.select(erasures.c.id).where(
-                erasures.c.app_id == found.app_id, erasures.c.state == "started"
+                erasures.c.app_id == found.app_id,
+                erasures.c.state == "started",
+                # By then the tables know nothing of them any more.
+                erasures.c.phase != "deleting",
             )
             if connection.execute(under_way).first() is not None:
                 return False
@@ -162,15 +186,21 @@ class Imports(Store):
 
         Raises:
             NotFound: there is none of that id.
-            Conflict: it has not ended, or has succeeded.
+            Conflict: it has not ended, or has succeeded, or where it comes from is no longer kept.
         """
         with self._write() as connection:
             found = _find(connection, import_id)
-            if found.state not in {"failed", "cancelled"} or (source or found.source) is None:
+            if found.state not in {"failed", "cancelled"}:
                 raise Conflict(
                     f"Only an import that failed or was cancelled can be retried; the state of this one is {found.state}.",
                     hint="Ask for a new one, or wait until it has ended.",
                     code="import_not_ended",
+                )
+            if source is None and found.source is None:
+                raise Conflict(
+                    "Where the import comes from is no longer kept.",
+                    hint="Give its source again with the retry.",
+                    code="source_forgotten",
                 )
             changes: dict[str, Any] = {
                 "state": "queued",
@@ -182,6 +212,16 @@ class Imports(Store):
             }
             connection.execute(sa.update(imports).where(imports.c.id == import_id).values(changes))
             return _find(connection, import_id)
+
+    def forget_sources(self, before: int) -> None:
+        """Let go of where imports came from that ended without success before a time."""
+        old = sa.and_(
+            imports.c.state.in_(("failed", "cancelled")),
+            imports.c.completed_at < before,
+            imports.c.source.is_not(None),
+        )
+        with self._write() as connection:
+            connection.execute(sa.update(imports).where(old).values(source=None))
 
 
 def _find(connection: sa.Connection, import_id: str) -> Import:

@@ -17,6 +17,7 @@ from outhaul import keys
 from outhaul.errors import Conflict, NotFound
 from outhaul.ledger.access import Access
 from outhaul.ledger.erasures import Erasures
+from outhaul.ledger.forgetting import Forgetting
 from outhaul.ledger.imports import Imports
 from outhaul.ledger.store import check_name, to_row, to_struct
 from outhaul.ledger.tables import app_collections, apps, installations, retention, tag_declarations
@@ -78,7 +79,7 @@ class Collection(Struct, frozen=True, rename="camel"):
     disabled_at: int | None = None
 
 
-class Ledger(Tasks, Imports, Erasures, Access):
+class Ledger(Tasks, Imports, Erasures, Forgetting, Access):
     """The ledger in a data folder, as SQLite.
 
     Raises:

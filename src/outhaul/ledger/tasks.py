@@ -15,7 +15,7 @@ from outhaul.ledger.tables import tasks
 from outhaul.wire import ENDED, Due, Failure, FileEntry, Orders, Pin, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from outhaul.schema import Kind
 
@@ -94,15 +94,15 @@ class Tasks(Landing):
         descending: bool = False,
         skip: int = 0,
         top: int | None = None,
-        exclude_kind: Kind | None = None,
+        exclude_kinds: Collection[Kind] = (),
     ) -> list[Task]:
-        """Tasks, sorted by one of a task's fields and then its id; all kinds of export but one, if given."""
+        """Tasks, sorted by one of a task's fields and then its id; of all kinds of export but some, if given."""
         column = tasks.c[order]
         statement = sa.select(tasks).order_by(column.desc() if descending else column.asc(), tasks.c.id)
         if app_id is not None:
             statement = statement.where(tasks.c.app_id == app_id)
-        if exclude_kind is not None:
-            statement = statement.where(tasks.c.request["kind"].as_string() != exclude_kind)
+        if exclude_kinds:
+            statement = statement.where(tasks.c.request["kind"].as_string().not_in(exclude_kinds))
         return [to_struct(row, Task) for row in self._read(statement.offset(skip).limit(top))]
 
     def newest_tasks(self, chosen: Chosen, top: int, after: Cursor | None = None) -> list[Task]:

@@ -64,7 +64,7 @@ class Caller(Answered, frozen=True):
 
 
 class AuditEntry(Answered, frozen=True):
-    """Who did what to what, when. `actor` is `token:NAME`, `credential:NAME`, `oidc:SUBJECT` or `operator`."""
+    """Who did what to what, when. `actor` is `token:NAME`, `credential:NAME`, `oidc:SUBJECT`, `operator` or `server`."""
 
     at: str
     actor: str

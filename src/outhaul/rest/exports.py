@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
 from outhaul.rest.base import Answered, Asked, Description, Name
-from outhaul.schema import Kind  # noqa: TC001  msgspec resolves it at run time
+from outhaul.schema import Kind, RecordKind  # noqa: TC001  msgspec resolves them at run time
 from outhaul.wire import (
     Compression,
     Destination,
@@ -17,6 +17,7 @@ from outhaul.wire import (
     Mask,
     PeriodBy,
     Phase,
+    Subject,
     TaskState,
     TimeFormat,
 )
@@ -46,11 +47,12 @@ class ExportSpec(Asked, frozen=True):
     """An export asked for. `app` is its name or its `appId`; without a `destination` the server keeps the files.
 
     `compression` of None is `zstd` for Parquet and `none` for text. `maxFileBytes` and `dayPath` go with
-    `layout: parts`.
+    `layout: parts`. `of` goes with kind `history`: whose.
     """
 
     app: Name
     kind: Kind
+    of: Subject | None = None
     period: Between | None = None
     campaigns: CampaignChoice | None = None
     format: Format = "jsonl"
@@ -64,6 +66,34 @@ class ExportSpec(Asked, frozen=True):
     time_format: TimeFormat | None = None
     destination: Destination | None = None
     description: Description | None = None
+
+
+class HistorySpec(Asked, frozen=True):
+    """An export of the history of the user or device in the path; a token that is for one app need not say which."""
+
+    app: Name | None = None
+    period: Between | None = None
+    format: Format = "jsonl"
+    compression: Compression | None = None
+    columns: list[str] | None = None
+    where: Filter | None = None
+    mask: dict[str, Mask] | None = None
+    layout: Literal["single", "parts"] = "single"
+    max_file_bytes: Annotated[int, Meta(ge=MIN_FILE_BYTES)] | None = None
+    day_path: bool = False
+    time_format: TimeFormat | None = None
+    destination: Destination | None = None
+    description: Description | None = None
+
+
+class PersonRecord(Answered, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of a history: a record of any kind. `record` has every column that an export of its kind can have."""
+
+    kind: RecordKind
+    timestamp: str
+    device_id: str | None = None
+    user_id: str | None = None
+    record: dict[str, Any]
 
 
 class ExportAsked(ExportSpec, frozen=True, forbid_unknown_fields=False):
@@ -171,7 +201,7 @@ class Estimate(Answered, frozen=True):
 
 
 class Check(Answered, frozen=True):
-    """What would happen to an export asked for like this; `ok` when every step is."""
+    """What would happen to an export asked for like this; `ok` when every step is. No estimate is made of a history."""
 
     ok: bool
     steps: list[CheckStep]

@@ -51,7 +51,10 @@ class Receipt(Answered, frozen=True):
 
 
 class ErasureShown(Answered, frozen=True):
-    """An erasure as it is now. It does not say whose: whoever knows the id finds it by that."""
+    """An erasure as it is now. It does not say whose: whoever knows the id finds it by that.
+
+    `error` is why it failed or, of one under way, that it is being tried again.
+    """
 
     id: str
     app: str

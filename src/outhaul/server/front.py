@@ -21,9 +21,10 @@ from outhaul.api.operations import PREFIX
 from outhaul.api.operations import Door as ApiDoor
 from outhaul.azme.door import Door
 from outhaul.collect import Apps, Collect, serves
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.devices import Register
 from outhaul.errors import Busy, Conflict
+from outhaul.export.history import History
 from outhaul.journal import Journal
 from outhaul.keys import Keyring
 from outhaul.ledger.ledger import Ledger
@@ -68,7 +69,9 @@ async def _serve(data: Path, address: Address, config: Config, ready: Event) -> 
     collect = Collect(journal, apps, config, now)
     keyring = Keyring.open(data, config.secret_key)
     register = Register(Devices(Tables(data / "tables")), ledger, journal, now)
-    door = Door(ledger, keyring, config, Destinations(config.destinations), journal.roll, register, now)
+    sources = Sources(config.destinations)
+    destinations = Destinations(config.destinations)
+    door = Door(ledger, keyring, config, destinations, journal.roll, register, now, sources=sources)
     stopping = asyncio.Event()
     api = _api(
         data, ledger, keyring, config, mark=journal.roll, register=register, apps=apps, stopping=stopping
@@ -130,8 +133,10 @@ def _api(
             keyring=keyring,
             config=config,
             destinations=Destinations(config.destinations, downloads=data / "downloads"),
+            sources=Sources(config.destinations),
             tables=Tables(data / "tables"),
             devices=register,
+            histories=History(data, ledger, config, register.versions, now),
             downloads=data / "downloads",
             mark=mark,
             apps_changed=apps.look_again,

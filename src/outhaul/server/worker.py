@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from outhaul.container import Destinations
+from outhaul.container import Destinations, Sources
 from outhaul.errors import Conflict
+from outhaul.export import counting
 from outhaul.export.exporter import Exporter
+from outhaul.intake.importer import Importer
 from outhaul.jobs import Jobs, Work
 from outhaul.keys import Keyring
 from outhaul.land.lander import Lander
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.1
 _SWEEP_S = 60.0
 _FAILED_S = 5.0
+_IMPORTS = 2
+"""Imports that run at the same time, all apps together."""
 
 
 def run(data: Path, config: Config) -> None:
@@ -51,11 +55,12 @@ def run(data: Path, config: Config) -> None:
 
 def _work(data: Path, config: Config, stopping: threading.Event) -> None:
     ledger = Ledger(data)
+    keyring = Keyring.open(data, config.secret_key)
     exporter = Exporter(
         data,
         ledger,
         config,
-        Keyring.open(data, config.secret_key),
+        keyring,
         Destinations(config.destinations, downloads=data / "downloads"),
         now,
     )
@@ -65,11 +70,19 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
         at_once=config.export_concurrency,
         per_app=config.export_concurrency_per_app,
     )
-    jobs = Jobs(data, config, {"exports": exports})
+    importer = Importer(data, ledger, config, keyring, Sources(config.destinations), now)
+    imports = Work(
+        {name: getattr(importer, name) for name in importer.steps},
+        importer.fail,
+        at_once=_IMPORTS,
+        per_app=1,
+    )
+    jobs = Jobs(data, config, {"exports": exports, "imports": imports})
     exporter.clear_spill()
     # A daemon: when this thread fails the process must end, so that it is started again whole.
+    maintainer = Maintainer(data, ledger, config, keyring, counting.count, now)
     landing = threading.Thread(
-        target=_land, args=(data, ledger, config, stopping), name="landing", daemon=True
+        target=_land, args=(data, ledger, config, maintainer, stopping), name="landing", daemon=True
     )
     landing.start()
     jobs.start()
@@ -78,8 +91,11 @@ def _work(data: Path, config: Config, stopping: threading.Event) -> None:
         if time.monotonic() >= swept + _SWEEP_S:
             swept = time.monotonic()
             exporter.sweep()
+            importer.sweep()
         for task in _due(ledger.unfinished_tasks(), config.export_concurrency_per_app):
             jobs.enqueue("exports", task)
+        for task in _due(ledger.unfinished_imports(), 1):
+            jobs.enqueue("imports", task)
     landing.join()
     # Exports under way are taken up again by the next start; waiting for their threads could take hours.
     logging.shutdown()
@@ -96,21 +112,17 @@ def _due(tasks: list[Due], per_app: int) -> list[Due]:
     return due
 
 
-def _land(data: Path, ledger: Ledger, config: Config, stopping: threading.Event) -> None:
-    maintainer = Maintainer(data, config, now)
-    landed = True
+def _land(
+    data: Path, ledger: Ledger, config: Config, maintainer: Maintainer, stopping: threading.Event
+) -> None:
     while not stopping.is_set():
         lander = None
         try:
             lander = patiently(lambda: Lander(data, ledger, config, now), Conflict)
             while not stopping.is_set():
-                if lander.land():
-                    landed = True
-                elif landed:
-                    # Only after a landing is there anything to do, and only while none waits is there time.
-                    landed = maintainer.compact()
-                    maintainer.vacuum()
-                else:
+                landed = lander.land()
+                # One small step: what devices send next must not wait for more.
+                if not maintainer.turn(lander, landed=landed) and not landed:
                     stopping.wait(_LOOK_S)
         except Exception:
             # The journal keeps what was not landed; a new lander repeats the batch from what is durable.

@@ -4,7 +4,18 @@ Tables     files and versions of all tables
 Devices    devices and users, found by their ids without a scan
 """
 
-from outhaul.tables.delta import NewFile, StoredFile, Tables, bounds, parquet
+from outhaul.tables.delta import NewFile, Removed, StoredFile, Tables, bounds, parquet
 from outhaul.tables.devices import Device, Devices, Tag, Token
 
-__all__ = ["Device", "Devices", "NewFile", "StoredFile", "Tables", "Tag", "Token", "bounds", "parquet"]
+__all__ = [
+    "Device",
+    "Devices",
+    "NewFile",
+    "Removed",
+    "StoredFile",
+    "Tables",
+    "Tag",
+    "Token",
+    "bounds",
+    "parquet",
+]

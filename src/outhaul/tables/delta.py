@@ -8,12 +8,20 @@ commit, so that a crash between tables can be told apart from a batch not begun.
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003  msgspec resolves it at run time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Field,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+)
+from deltalake.exceptions import DeltaError
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction
 from msgspec import Struct
@@ -22,9 +30,14 @@ from outhaul.durable import sync
 from outhaul.schema import DAY, TABLES, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
 _LANDING = "outhaul-landing"
+_ROWS_REMOVED = "outhaul-rows-removed"
+_FILES_REMOVED = "outhaul-files-removed"
+# Which entries of the log may go depends on who has pinned them: `trim` is told, the library is not.
+_HOOK = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _DELTA_TYPES = {
     "string": "string",
     "json": "string",
@@ -71,6 +84,13 @@ class StoredFile(Struct, frozen=True):
     day: str | None
 
 
+class Removed(NamedTuple):
+    """What was ever removed from a table: rows, and the files they were in."""
+
+    rows: int
+    files: int
+
+
 class Tables:
     """All tables below one folder."""
 
@@ -104,6 +124,8 @@ class Tables:
             The table's new version.
         """
         delta = self._find(app_id, table) or self._create(app_id, TABLES[table])
+        # What maintenance removed since would be a conflict.
+        delta.update_incremental()
         actions: list[AddAction | RemoveAction] = [_added(table, file, data_change=True) for file in files]
         delta.create_write_transaction(
             actions,
@@ -111,6 +133,7 @@ class Tables:
             schema=delta.schema(),
             partition_by=[DAY.name] if TABLES[table].partitioned else None,
             commit_properties=CommitProperties(app_transactions=[Transaction(_LANDING, position)]),
+            post_commithook_properties=_HOOK,
         )
         delta.update_incremental()
         return delta.version()
@@ -138,11 +161,18 @@ class Tables:
         """The files that make up a version (the newest, unless told), in an order that never changes.
 
         `days` keeps only partitions from the first to the last day, both included.
+
+        Raises:
+            FileNotFoundError: the version is gone: somebody was erased, and nobody had pinned it.
         """
         folder = self.folder(app_id, table)
         if not DeltaTable.is_deltatable(str(folder)):
             return []
-        actions = pa.table(DeltaTable(str(folder), version=version).get_add_actions(flatten=True))
+        try:
+            delta = DeltaTable(str(folder), version=version)
+        except DeltaError as error:
+            raise FileNotFoundError(f"{folder} has no version {version} any more") from error
+        actions = pa.table(delta.get_add_actions(flatten=True))
         column = TABLES[table].order[0]
         names = ["path", "size_bytes", "num_records", f"min.{column}", f"max.{column}"]
         partition = f"partition.{DAY.name}"
@@ -156,33 +186,133 @@ class Tables:
                 files.append(StoredFile(folder / unquote(path), size, rows, _bound(low), _bound(high), day))
         return sorted(files, key=lambda file: file.path)
 
+    def newest(self, app_id: str) -> dict[str, int]:
+        """Each table's newest version, whoever made it."""
+        found = {}
+        for name in TABLES:
+            folder = str(self.folder(app_id, name))
+            if DeltaTable.is_deltatable(folder):
+                delta = self._open[app_id, name] = DeltaTable(folder)
+                found[name] = delta.version()
+        return found
+
     def replace(self, app_id: str, table: str, old: list[StoredFile], new: NewFile) -> None:
         """Put one file with the same rows in the place of several; pinned versions still read the old ones.
 
         Conflicts with nothing: appending goes on meanwhile.
         """
-        delta = DeltaTable(str(self.folder(app_id, table)))
-        partition: dict[str, str | None] = {} if new.day is None else {DAY.name: new.day}
+        self._exchange(app_id, table, old, [new], at=new.modified_at, counted=None)
+        self.sync(app_id, table, [new])
+
+    def remove(self, app_id: str, table: str, old: list[StoredFile], new: list[NewFile], at: int) -> None:
+        """Put files with fewer rows, or none, in the place of others; `removed` counts them from the same commit on.
+
+        Pinned versions still read the old ones. `at` is ms since 1970 UTC.
+        """
+        before = self.removed(app_id, table)
+        rows = sum(file.rows for file in old) - sum(file.rows for file in new)
+        counted = Removed(before.rows + rows, before.files + len(old))
+        self._exchange(app_id, table, old, new, at=at, counted=counted)
+        self.sync(app_id, table, new)
+
+    def removed(self, app_id: str, table: str) -> Removed:
+        """What was ever removed from a table."""
+        folder = str(self.folder(app_id, table))
+        if not DeltaTable.is_deltatable(folder):
+            return Removed(0, 0)
+        delta = DeltaTable(folder)
+        return Removed(
+            delta.transaction_version(_ROWS_REMOVED) or 0, delta.transaction_version(_FILES_REMOVED) or 0
+        )
+
+    def _exchange(
+        self,
+        app_id: str,
+        table: str,
+        old: list[StoredFile],
+        new: list[NewFile],
+        *,
+        at: int,
+        counted: Removed | None,
+    ) -> None:
         folder = self.folder(app_id, table)
-        removals = [
-            RemoveAction(str(file.path.relative_to(folder)), False, new.modified_at, file.size, partition)
+        delta = DeltaTable(str(folder))
+        changed = counted is not None
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(
+                str(file.path.relative_to(folder)),
+                changed,
+                at,
+                file.size,
+                {} if file.day is None else {DAY.name: file.day},
+            )
             for file in old
         ]
+        actions += [_added(table, file, data_change=changed) for file in new]
+        transactions = (
+            []
+            if counted is None
+            else [Transaction(_ROWS_REMOVED, counted.rows), Transaction(_FILES_REMOVED, counted.files)]
+        )
         delta.create_write_transaction(
-            [*removals, _added(table, new, data_change=False)],
+            actions,
             mode="append",
             schema=delta.schema(),
             partition_by=[DAY.name] if TABLES[table].partitioned else None,
+            commit_properties=CommitProperties(app_transactions=transactions),
+            post_commithook_properties=_HOOK,
         )
+        self._open.pop((app_id, table), None)
 
-    def vacuum(self, app_id: str, table: str, hours: int) -> int:
-        """Delete files that no version of the last `hours` hours reads; how many."""
+    def checkpoint(self, app_id: str, table: str) -> int:
+        """Write down the newest version as a whole, so that the log of those before it can go; which version it is."""
+        delta = DeltaTable(str(self.folder(app_id, table)))
+        delta.create_checkpoint()
+        version = delta.version()
+        _sync_log(self.folder(app_id, table), version, version)
+        return version
+
+    def trim(self, app_id: str, table: str, needed: int, before: float | None = None) -> None:
+        """Delete the log of versions that come before the last whole one up to `needed`.
+
+        `before` spares entries that were written since, in seconds since 1970.
+        """
+        log = self.folder(app_id, table) / "_delta_log"
+        entries = [
+            (int(number), path) for path in log.iterdir() if (number := path.name.split(".")[0]).isdecimal()
+        ]
+        whole = [number for number, path in entries if ".checkpoint." in path.name and number <= needed]
+        for version, path in entries:
+            if whole and version < max(whole) and (before is None or path.stat().st_mtime < before):
+                path.unlink()
+        sync(log)
+
+    def stale(self, app_id: str, table: str, versions: Iterable[int]) -> list[Path]:
+        """The Parquet files in a table's folder that none of the versions reads, of whatever time."""
+        read = {file.path for version in sorted(set(versions)) for file in self.files(app_id, table, version)}
+        folder = self.folder(app_id, table)
+        # What is in the folder of the log is the log's own.
+        found = (path for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts)
+        return sorted(path for path in found if path not in read)
+
+    def vacuum(self, app_id: str, table: str, hours: int, keep: Iterable[int]) -> int:
+        """Delete files that no version of the last `hours` hours reads, and none of those to keep; how many."""
         folder = str(self.folder(app_id, table))
         if not DeltaTable.is_deltatable(folder):
             return 0
-        return len(
-            DeltaTable(folder).vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False)
+        delta = DeltaTable(folder)
+        before = delta.version()
+        gone = delta.vacuum(
+            retention_hours=hours,
+            dry_run=False,
+            enforce_retention_duration=False,
+            full=True,
+            keep_versions=sorted(set(keep)),
+            post_commithook_properties=_HOOK,
         )
+        delta.update_incremental()
+        _sync_log(Path(folder), before + 1, delta.version())
+        return len(gone)
 
     def _find(self, app_id: str, table: str) -> DeltaTable | None:
         delta = self._open.get((app_id, table))
@@ -210,6 +340,14 @@ class Tables:
         )
         self._open[app_id, table.name] = delta
         return delta
+
+
+def _sync_log(folder: Path, first: int, last: int) -> None:
+    """Force to disk what the log says of the versions from one to another."""
+    log = folder / "_delta_log"
+    entries = [path for version in range(first, last + 1) for path in log.glob(f"{version:020d}.*")]
+    for path in (*entries, *log.glob("_last_checkpoint"), log):
+        sync(path)
 
 
 def _bound(value: datetime | str) -> int | str:

@@ -151,6 +151,52 @@ class Devices:
                 found.setdefault(device.user_id, []).append(device)
         return {user_id: found[user_id] for user_id in wanted if user_id in found}
 
+    def last_seen(self, app_id: str, versions: dict[str, int], device_ids: Iterable[str]) -> dict[str, int]:
+        """When those of the devices that are known were last seen, in ms; for many at a time."""
+        keys, found = _Keys(device_ids), dict[str, int]()
+        for file in self._of(app_id, versions, "device"):
+            for rows in file.columns_of(keys, "lastSeen"):
+                latest = rows.group_by("deviceId").aggregate([("lastSeen", "max")])
+                # As numbers: a million moments as objects take half a minute.
+                moments = latest["lastSeen_max"].cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
+                for key, moment in zip(latest["deviceId"].to_pylist(), moments.to_pylist(), strict=True):
+                    found[key] = max(moment, found.get(key, 0))
+        return found
+
+    def owned(
+        self, app_id: str, versions: dict[str, int], user_ids: Iterable[str], limit: int
+    ) -> dict[str, list[str]]:
+        """The ids of the devices whose `userid` tag each of the users is now, in order; for many at a time.
+
+        Users without any are left out. A device need not be known otherwise.
+
+        Raises:
+            TooLarge: over `limit` devices belong to them, or once did.
+        """
+        keys, pairs = _Keys(user_ids), set[tuple[str, str]]()
+        for file in self._of(app_id, versions, "user"):
+            for rows in file.columns_of(keys, "deviceId"):
+                pairs.update(zip(*(rows[name].to_pylist() for name in ("userId", "deviceId")), strict=True))
+                if len(pairs) > limit:
+                    raise TooLarge(f"Over {limit} devices belong to the users, or once did.")
+        users = self._users(app_id, versions, _Keys(device_id for _, device_id in pairs))
+        found: dict[str, list[str]] = {}
+        for user_id, device_id in sorted(pairs):
+            if users.get(device_id) == user_id:
+                found.setdefault(user_id, []).append(device_id)
+        return found
+
+    def _users(self, app_id: str, versions: dict[str, int], keys: _Keys) -> dict[str, str | None]:
+        """Whose each of the devices is now."""
+        latest: dict[str, Row] = {}
+        for file in self._of(app_id, versions, "tag"):
+            for rows in file.columns_of(keys, "key", "value", "lastModified", "receivedAt", "sequence"):
+                for row in rows.filter(pc.equal(rows["key"], "userid")).to_pylist():
+                    other = latest.get(row["deviceId"])
+                    if other is None or _order(row, "lastModified") > _order(other, "lastModified"):
+                        latest[row["deviceId"]] = row
+        return {device_id: row["value"] for device_id, row in latest.items()}
+
     def _of(self, app_id: str, versions: dict[str, int], table: str) -> list[_File]:
         version = versions.get(table)
         if version is None:
@@ -181,6 +227,15 @@ class Devices:
         return file
 
 
+class _Keys:
+    """Ids to look for, in order."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        ordered = sorted(set(keys))
+        self.encoded = [key.encode() for key in ordered]
+        self.array = pa.array(ordered, pa.string())
+
+
 class _File:
     """A file of a table, sorted by its first column, which is text; knows where its row groups begin and end."""
 
@@ -208,6 +263,16 @@ class _File:
             places = pc.indices_nonzero(pc.is_in(column, value_set=pa.array(sorted(chosen))))
             if len(places):
                 yield from file.read_row_group(group).take(places).to_pylist()
+
+    def columns_of(self, keys: _Keys, *columns: str) -> Iterator[pa.Table]:
+        """The key and these columns of the rows with any of the keys, row group by row group."""
+        file = None
+        for group, (low, high) in enumerate(zip(self._lows, self._highs, strict=True)):
+            start, end = bisect_left(keys.encoded, low), bisect_right(keys.encoded, high)
+            if start < end:
+                file = file or self._file()
+                rows = file.read_row_group(group, columns=[self._key, *columns])
+                yield rows.filter(pc.is_in(rows[self._key], value_set=keys.array.slice(start, end - start)))
 
     def rows_between(self, first: str, last: str) -> Iterator[Row]:
         """The rows with keys from one to another, both of them included."""

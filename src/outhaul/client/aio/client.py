@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from outhaul.client.aio.connection import Connection
 from outhaul.client.aio.devices import Devices, Tags
+from outhaul.client.aio.erasures import Erasures
 from outhaul.client.aio.exports import Exports
-from outhaul.client.aio.others import Apps, Audit, Kinds, Tokens
+from outhaul.client.aio.imports import Imports
+from outhaul.client.aio.others import Apps, Audit, Collections, Kinds, Tokens
+from outhaul.client.aio.people import People
 from outhaul.client.requests import Retries, find_access
 from outhaul.rest import Caller
 
@@ -46,9 +49,13 @@ class AsyncClient:
         self.url = access.url
         self._connection = Connection(access, timeout_s, retries)
         self.exports = Exports(self._connection)
+        self.imports = Imports(self._connection)
         self.apps = Apps(self._connection)
+        self.collections = Collections(self._connection)
         self.devices = Devices(self._connection)
         self.tags = Tags(self._connection)
+        self.people = People(self._connection)
+        self.erasures = Erasures(self._connection)
         self.kinds = Kinds(self._connection)
         self.tokens = Tokens(self._connection)
         self.audit = Audit(self._connection)

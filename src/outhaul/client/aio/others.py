@@ -1,4 +1,4 @@
-"""Apps, kinds of export, tokens and the audit log."""
+"""Apps and their collections, kinds of export, tokens and the audit log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from outhaul.rest import (
     AppList,
     AppShown,
     AuditList,
+    CollectionList,
+    CollectionShown,
     IssuedToken,
     KindList,
     NewApp,
+    NewCollection,
+    NewRetention,
     NewToken,
     RegisteredApp,
+    Retention,
     Rotation,
     Token,
     TokenList,
@@ -22,11 +27,11 @@ from outhaul.rest import (
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from outhaul.client.aio.connection import Connection
     from outhaul.rest import AuditEntry, KindShown
-    from outhaul.wire import Platform, Scope
+    from outhaul.wire import Platform, RetainedKind, Scope
 
 
 class Apps:
@@ -56,6 +61,47 @@ class Apps:
     async def enable(self, app: str) -> AppShown:
         """Take what its devices send again."""
         return await self._connection.tell("POST", f"/apps/{quoted(app)}:enable", AppShown, repeat=True)
+
+    async def retention(self, app: str) -> dict[str, int]:
+        """For how many days its records are kept, by kind; a kind that is not in it is kept for ever."""
+        return (await self._connection.get(f"/apps/{quoted(app)}/retention", Retention)).days
+
+    async def set_retention(self, app: str, days: Mapping[RetainedKind, int]) -> dict[str, int]:
+        """Set it, in place of what was set before; what is older is removed for good within the hour."""
+        path, body = f"/apps/{quoted(app)}/retention", NewRetention(days=dict(days))
+        return (await self._connection.tell("PUT", path, Retention, body=body, repeat=True)).days
+
+
+class Collections:
+    """Collections of apps, by their names."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def list(self) -> builtins.list[CollectionShown]:
+        """The collections that we may see, those without apps too."""
+        return (await self._connection.get("/collections", CollectionList)).collections
+
+    async def get(self, name: str) -> CollectionShown:
+        return await self._connection.get(f"/collections/{quoted(name)}", CollectionShown)
+
+    async def create(self, name: str) -> CollectionShown:
+        """Make one with no apps in it; an app that is registered with its name comes into it.
+
+        When the answer is lost (`Unreachable`), it may be there: then another try is `Conflict`.
+        """
+        body = NewCollection(name=name)
+        return await self._connection.tell("POST", "/collections", CollectionShown, body=body, repeat=False)
+
+    async def disable(self, name: str) -> CollectionShown:
+        """Take nothing from the devices of its apps, which keep what they have."""
+        path = f"/collections/{quoted(name)}:disable"
+        return await self._connection.tell("POST", path, CollectionShown, repeat=True)
+
+    async def enable(self, name: str) -> CollectionShown:
+        """Take again what they send, but for apps that were disabled by themselves."""
+        path = f"/collections/{quoted(name)}:enable"
+        return await self._connection.tell("POST", path, CollectionShown, repeat=True)
 
 
 class Kinds:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Self
 from outhaul.client.requests import Retries, find_access
 from outhaul.client.sync.connection import Connection
 from outhaul.client.sync.devices import Devices, Tags
+from outhaul.client.sync.erasures import Erasures
 from outhaul.client.sync.exports import Exports
-from outhaul.client.sync.others import Apps, Audit, Kinds, Tokens
+from outhaul.client.sync.imports import Imports
+from outhaul.client.sync.others import Apps, Audit, Collections, Kinds, Tokens
+from outhaul.client.sync.people import People
 from outhaul.rest import Caller
 
 if TYPE_CHECKING:
@@ -47,9 +50,13 @@ class Client:
         self.url = access.url
         self._connection = Connection(access, timeout_s, retries)
         self.exports = Exports(self._connection)
+        self.imports = Imports(self._connection)
         self.apps = Apps(self._connection)
+        self.collections = Collections(self._connection)
         self.devices = Devices(self._connection)
         self.tags = Tags(self._connection)
+        self.people = People(self._connection)
+        self.erasures = Erasures(self._connection)
         self.kinds = Kinds(self._connection)
         self.tokens = Tokens(self._connection)
         self.audit = Audit(self._connection)

@@ -1,24 +1,4 @@
-"""The journal: what devices sent, on disk before they are told so, in the order it came.
-
-A folder of numbered segments. `00000000000000000042.open` is being written; closed it is called `.log`, and
-never changes again. Each holds frames, one per request: length and CRC-32 (u32, little-endian), then what
-they cover: the header's length (u32), the header (JSON, see `Header`) and the body as the device sent it,
-compressed or not.
-
-**Position** is the number of the segment to read next. Everything in segments below it has been read.
-
-What always holds:
-
-- `append` returns only after its frame was synced to disk (`fdatasync`). Requests that wait at the same time
-  share one write and one sync. When writing or syncing fails, all that shared it fail, the segment is cut
-  back to what had been synced before, and the next frame goes into a new one: a kernel that failed to sync
-  once may report success the second time without having written anything.
-- Only closed segments are read, and a segment is synced before it is closed. So nothing is ever landed that a
-  power failure could still take back.
-- Numbers only grow, also over restarts and after landed segments were deleted, so a position never comes to
-  mean something else.
-- One process appends (a lock on the folder sees to it), any process reads.
-"""
+"""The writing end of the journal."""
 
 from __future__ import annotations
 
@@ -28,53 +8,22 @@ import fcntl
 import os
 import queue
 import threading
-import zlib
-from struct import Struct as Packing
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any
 
 from outhaul.durable import sync
-from outhaul.errors import Busy, Conflict, Damaged, Invalid, TooLarge
-from outhaul.inflate import Encoding, inflate
-from outhaul.records import Frame
+from outhaul.errors import Busy, Conflict
+from outhaul.journal.frames import framed, scan
+from outhaul.journal.offers import adopt, sync_adopted, tidy
+from outhaul.journal.reading import damaged_folder, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-    from typing import BinaryIO
 
-_PREFIX = Packing("<II")
-_HEADER_LENGTH = Packing("<I")
+    from outhaul.journal.frames import Header
+
 _WRITE_BUFFERS = 1024
 """Buffers that one `writev` takes (IOV_MAX on Linux)."""
-
-
-class Header(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What the journal keeps beside the body of a request. `received_at` is in ms since 1970 UTC."""
-
-    app_id: str
-    protocol: str
-    received_at: int
-    encoding: Encoding = "identity"
-    device_id: str | None = None
-    user_agent: str = ""
-
-
-class Segment(NamedTuple):
-    """A closed segment; `size` is in bytes."""
-
-    number: int
-    path: Path
-    size: int
-
-
-_encode_header = msgspec.json.Encoder().encode
-_decode_header = msgspec.json.Decoder(Header).decode
-
-
-# Writing
 
 
 class Journal:
@@ -99,6 +48,7 @@ class Journal:
     ) -> None:
         _make(directory)
         self._lock = _take_lock(directory)
+        tidy(directory)
         self._writer = _Writer(directory, max(first, _recover(directory)), segment_bytes)
         self._max_pending = max_pending_bytes
         self._max_stored = max_journal_bytes
@@ -119,11 +69,8 @@ class Journal:
         Raises:
             Busy: it is not, and will not be: too much waits for the disk or for landing, or the disk failed.
         """
-        encoded = _encode_header(header)
-        head = _HEADER_LENGTH.pack(len(encoded)) + encoded
-        length = len(head) + len(body)
-        prefix = _PREFIX.pack(length, zlib.crc32(body, zlib.crc32(head)))
-        size = _PREFIX.size + length
+        frame = framed(header, body)
+        size = sum(map(len, frame))
         self._check_room(size)
         group = self._filling
         if group is None:
@@ -131,7 +78,7 @@ class Journal:
             if not self._writing:
                 # Not at once: requests that are ready in the same turn of the loop still get on.
                 group.get_loop().call_soon(self._hand_over)
-        group.buffers += (prefix + head, body)
+        group.buffers += frame
         group.size += size
         self._pending += size
         await group
@@ -145,7 +92,7 @@ class Journal:
             raise Busy("Too much that devices sent waits to be landed.", hint="Send again later.")
 
     async def roll(self) -> int:
-        """The position below which everything is closed that was acknowledged before this call.
+        """The position below which everything is closed that was acknowledged, or offered, before this call.
 
         Also looks how much landing has deleted, which is what ends the refusals for want of room.
 
@@ -154,7 +101,7 @@ class Journal:
         """
         if self._closed:
             raise _stopping()
-        position = await self._submit(self._writer.close)
+        position = await self._submit(self._writer.roll)
         self._stored = await self._submit(self._writer.measure)
         return position
 
@@ -248,6 +195,7 @@ class _Writer:
         self._path = directory
         self._durable = 0
         self._must_close = False
+        self._must_sync = False
 
     def write(self, buffers: list[bytes], size: int) -> int:
         """Write and sync, all or nothing; the bytes written."""
@@ -292,6 +240,17 @@ class _Writer:
             os.close(file)
         return self._number
 
+    def roll(self) -> int:
+        """Close the open segment, and adopt what was offered; the number of the next."""
+        self.close()
+        while adopt(self._directory, _path(self._directory, self._number, "log")):
+            self._must_sync = True
+            self._number += 1
+        if self._must_sync:
+            sync_adopted(self._directory)
+            self._must_sync = False
+        return self._number
+
     def measure(self) -> int:
         """The bytes of all segments that are still there."""
         return sum(segment.size for segment in segments(self._directory, 0)) + self._durable
@@ -324,11 +283,11 @@ def _recover(directory: Path) -> int:
     """Close what was left open; the number after the highest there is."""
     for path in sorted(directory.glob("*.open")):
         with path.open("r+b") as file:
-            whole = max((end for end, _, _ in _scan(file)), default=0)
+            whole = max((end for end, _, _ in scan(file)), default=0)
             file.seek(whole)
             torn = file.read()
             if torn.strip(b"\0"):
-                _keep(torn, _damaged(directory) / f"{path.stem}.tail")
+                _keep(torn, damaged_folder(directory) / f"{path.stem}.tail")
             file.truncate(whole)
             os.fsync(file.fileno())
         if whole:
@@ -349,98 +308,6 @@ def _keep(torn: bytes, path: Path) -> None:
     sync(path.parent)
 
 
-# Reading
-
-
-def segments(directory: Path, position: int) -> list[Segment]:
-    """The closed segments from a position on, in order."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(directory):
-            stem, _, suffix = entry.name.partition(".")
-            if suffix == "log" and stem.isdecimal() and int(stem) >= position:
-                # Landing may delete a segment while somebody else counts them.
-                with contextlib.suppress(FileNotFoundError):
-                    found.append(Segment(int(stem), directory / entry.name, entry.stat().st_size))
-    return sorted(found)
-
-
-def read(segment: Segment, *, inflated_limit: int) -> Iterator[Frame]:
-    """The frames of a segment, in order, inflated, one at a time in memory.
-
-    A body that does not inflate to at most `inflated_limit` bytes comes as it was sent, for its dialect to
-    set aside.
-
-    Raises:
-        Damaged: after the last frame before the damage.
-    """
-    end = 0
-    with segment.path.open("rb") as file:
-        for frame_end, header, body in _scan(file):
-            end = frame_end
-            yield Frame(
-                app_id=header.app_id,
-                protocol=header.protocol,
-                received_at=header.received_at,
-                body=_inflated(body, header.encoding, inflated_limit),
-                device_id=header.device_id,
-                user_agent=header.user_agent,
-            )
-        size = os.fstat(file.fileno()).st_size
-    if end < size:
-        raise Damaged(
-            f"Journal segment {segment.number} is damaged from byte {end} of {size} on.",
-            hint="Look for disk errors; the segment is kept in the journal's folder `damaged`.",
-        )
-
-
-def discard(directory: Path, below: int) -> None:
-    """Delete the closed segments below a position, which must have been landed."""
-    for segment in segments(directory, 0):
-        if segment.number < below:
-            segment.path.unlink(missing_ok=True)
-
-
-def preserve(segment: Segment) -> Path:
-    """Keep a damaged segment in `damaged`, for whoever wants to look; it is still landed as far as it can be read.
-
-    A second name rather than a move: landing may be cut short, and must then find the segment where it was.
-    """
-    kept = _damaged(segment.path.parent) / segment.path.name
-    with contextlib.suppress(FileExistsError):
-        kept.hardlink_to(segment.path)
-        sync(kept.parent)
-    return kept
-
-
-def _scan(file: BinaryIO) -> Iterator[tuple[int, Header, bytes]]:
-    """Each frame's end, header and body, from the start of a file to the first that is not whole."""
-    left = os.fstat(file.fileno()).st_size
-    end = 0
-    while left >= _PREFIX.size:
-        length, checksum = _PREFIX.unpack(file.read(_PREFIX.size))
-        left -= _PREFIX.size + length
-        if left < 0 or length < _HEADER_LENGTH.size:
-            return
-        content = file.read(length)
-        if zlib.crc32(content) != checksum:
-            return
-        start = _HEADER_LENGTH.size + _HEADER_LENGTH.unpack_from(content)[0]
-        try:
-            header = _decode_header(content[_HEADER_LENGTH.size : start])
-        except msgspec.MsgspecError:
-            return
-        end += _PREFIX.size + length
-        yield end, header, content[start:]
-
-
-def _inflated(body: bytes, encoding: Encoding, limit: int) -> bytes:
-    try:
-        return inflate(body, encoding, limit)
-    except (Invalid, TooLarge):
-        return body
-
-
 def _path(directory: Path, number: int, suffix: str) -> Path:
     return directory / f"{number:020d}.{suffix}"
 
@@ -451,9 +318,3 @@ def _make(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for made in missing:
         sync(made.parent)
-
-
-def _damaged(directory: Path) -> Path:
-    damaged = directory / "damaged"
-    damaged.mkdir(exist_ok=True)
-    return damaged

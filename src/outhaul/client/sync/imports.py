@@ -1,0 +1,115 @@
+# Made from the module of the same name in `aio` by `python -m outhaul.client.generate`; edit that one.
+"""Imports of tags: asked for, looked up, steered, waited for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from outhaul.client.importing import check_success, source_of
+from outhaul.client.requests import quoted
+from outhaul.client.sync.running import sleep
+from outhaul.errors import TimedOut
+from outhaul.rest import ImportList, ImportShown, ImportSpec, NewSource
+from outhaul.wire import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outhaul.client.sync.connection import Connection
+    from outhaul.wire import ImportFormat, Source, TaskState
+
+
+class Imports:
+    """Files of tags, which the server reads from where they are and applies to devices."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        app: str,
+        source: str | Source,
+        *,
+        format: ImportFormat = "auto",  # noqa: A002  as the wire has it
+        description: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ImportShown:
+        """Ask for an import into an app, by its name or its id; it is recorded, not done, when this returns.
+
+        `source` is the URL of one file, or a `Source` with the credentials to read it.
+
+        It is safe to repeat: the same `idempotency_key` gives the same import. Without one, a new key is made for this
+        call, which covers the repetitions that are made when an answer is lost.
+
+        Raises:
+            Invalid: the source is no URL.
+            SourceRefused: the operator does not allow imports from there.
+            Conflict: the key was used for another request.
+        """
+        body = ImportSpec(app=app, source=source_of(source), format=format, description=description)
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._connection.tell("POST", "/imports", ImportShown, body=body, headers=headers, repeat=True)
+
+    def get(self, import_id: str) -> ImportShown:
+        """One import as it is now."""
+        return self._connection.get(f"/imports/{quoted(import_id)}", ImportShown)
+
+    def list(self, *, app: str | None = None, state: TaskState | None = None) -> Iterator[ImportShown]:
+        """Imports, newest first; pages are fetched as they are needed."""
+        given = {"app": app, "state": state}
+        params: dict[str, str] = {name: value for name, value in given.items() if value is not None}
+        while True:
+            page = self._connection.get("/imports", ImportList, params)
+            yield from page.imports
+            if page.next_page_token is None:
+                return
+            params["pageToken"] = page.next_page_token
+
+    def cancel(self, import_id: str) -> ImportShown:
+        """Ask for it to be stopped; it is once its state says `cancelled`. What was applied stays applied."""
+        path = f"/imports/{quoted(import_id)}:cancel"
+        return self._connection.tell("POST", path, ImportShown, repeat=True)
+
+    def retry(self, import_id: str, source: str | Source | None = None) -> ImportShown:
+        """Take it up again where it stopped, after it failed or was cancelled.
+
+        `source` gives new credentials for the same file.
+        """
+        body = NewSource(source=None if source is None else source_of(source))
+        path = f"/imports/{quoted(import_id)}:retry"
+        return self._connection.tell("POST", path, ImportShown, body=body, repeat=False)
+
+    def wait(
+        self,
+        import_id: str,
+        timeout_s: float | None = None,
+        on_progress: Callable[[ImportShown], object] | None = None,
+        *,
+        poll_s: float = 1.0,
+    ) -> ImportShown:
+        """Look every `poll_s` until it has succeeded; `on_progress` is called at once and on every change.
+
+        Raises:
+            ImportFailed: it failed, with the code, the message and the hint of its failure.
+            Cancelled: it was cancelled.
+            TimedOut: it has not ended after `timeout_s`; it goes on.
+        """
+        until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        seen = None
+        while True:
+            found = self.get(import_id)
+            if found != seen and on_progress is not None:
+                on_progress(found)
+            seen = found
+            if found.state in ENDED:
+                check_success(found)
+                return found
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise TimedOut(
+                    f"The import {found.id} is {found.state} after {timeout_s:g} s.",
+                    hint="It goes on; wait for it again, or cancel it.",
+                )
+            sleep(min(poll_s, left_s))

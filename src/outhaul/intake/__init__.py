@@ -1,0 +1,1 @@
+"""Somebody's file of tags → journal, once."""
