@@ -46,7 +46,9 @@ def test_a_session_is_the_one_told():
     first = message("page", WEB | {"sessionStart": True}, name="Home")
     then = message("track", WEB, event="tap", messageId="m2")
     left = message("track", WEB, event="Application Backgrounded", messageId="m3")
-    device, start, page, event, last, end = told(say(first, then, left))
+    opened = message("track", WEB, event="Application Opened", messageId="m4")
+    device, start, page, event, last, end, again = told(say(first, then, left, opened))
+    assert (again["kind"], again["sessionId"]) == ("event", "1795459020974")
     assert device["kind"] == "device"
     assert start == {
         "kind": "sessionStart",

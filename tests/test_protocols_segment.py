@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from frames import NOW, assert_storable, body_of, mutated, read, reasons, told, 
 from outhaul.errors import Invalid
 from outhaul.protocols import segment
 from outhaul.protocols.conventions import Names
+from outhaul.protocols.keyed import flat
 from outhaul.records import Frame
 
 if TYPE_CHECKING:
@@ -231,6 +233,16 @@ def test_traits_deep_inside_or_under_long_names_are_all_kept() -> None:
     tags = told(say(message("identify", traits=traits)))
     assert len(tags) == len({r["key"] for r in tags}) == 2_002
     assert sorted(r["value"] for r in tags) == sorted([*map(str, range(2_000)), "b", "1"])
+
+
+def test_traits_under_a_long_name_take_no_more_memory_than_others() -> None:
+    tree = {"a" * 30_000: {str(n): n for n in range(2_000)}}
+    tracemalloc.start()
+    try:
+        assert len(flat(tree)) == 2_000
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_names_of_jobs_errors_and_crashes_can_be_others() -> None:
