@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -173,8 +174,8 @@ def numbered(count):
     [
         *((("fsync", number), False) for number in (1, 2, 3, 4)),
         *((("offered", number), True) for number in (1, 3)),
-        (("told", 1), True),
-        (("told", 2), False),
+        *((("told", number), True) for number in (1, 2)),
+        (("told", 3), False),
     ],
     ids=str,
 )
@@ -216,15 +217,39 @@ def test_cancelled_and_taken_up_again_it_goes_on_where_it_stopped(bench, devices
     assert {one: {k: v for k, v in tags[one].items() if k != "userid"} for one in "abc"} == expected
 
 
+@pytest.mark.parametrize(
+    "content", [b"\n" * 6_000_000, b'{"x": "' + b"x" * 400_000_000], ids=["lines", "line"]
+)
+def test_it_is_stopped_also_where_nothing_comes_of_the_file(bench, devices, monkeypatch, content):
+    monkeypatch.setattr(room, "_HEED_S", 0.01)
+    asked = bench.ask(gzip.compress(content, 1), format="jsonl")
+    del content
+
+    def cancel():
+        if bench.find(asked).state == "started":
+            devices.ledger.cancel_import(asked.id, devices.now)
+
+    stopped = bench.carry_out(asked, cancel)
+    assert (stopped.state, stopped.failures[0].code, stopped.lines_done) == ("cancelled", "cancelled", 0)
+    assert not stopped.rejected
+
+
 def test_a_file_that_was_replaced_is_not_gone_on_with(bench, devices, monkeypatch):
     monkeypatch.setattr(room, "_CHUNK_LINES", 10)
     content, _, _ = numbered(100)
     asked = bench.ask(content)
     devices.land()
-    importing.crash(bench, asked, ("told", 2), 10)
+    importing.crash(bench, asked, ("told", 3), 10)
     bench.path(asked).write_bytes(content)
     found = bench.carry_out(asked)
     assert (found.state, found.failures[0].code, found.lines_done) == ("failed", "source_changed", 20)
+    # Killed between the first offer and the word of it: landing has these lines already.
+    third = bench.ask(lines(line("a", k="v")))
+    importing.crash(bench, third, ("offered", 1), 10)
+    bench.path(third).write_bytes(lines(line("a", k="other")))
+    found = bench.carry_out(third)
+    assert (found.state, found.failures[0].code, found.lines_done) == ("failed", "source_changed", 0)
+    assert bench.tags()["a"]["k"] == "v"
     # What was not begun may still be corrected.
     other = bench.ask(b"hello\n")
     assert bench.carry_out(other).failures[0].code == "source_unreadable"

@@ -300,11 +300,12 @@ def test_an_object_is_cut_the_same_wherever_its_pieces_end(told, size, limit, in
     [
         b"x" * 32 * MIB,
         b'deviceId,key,value\n"' + b"x" * 100 + b",\n" + b"xxxxxxxx,\n" * 100_000,
+        b'deviceId,key,value\n"' + b"\n" * 300_000,
         b'{"tags": {"d": {"k": "' + b"\\\\" * 16 * MIB,
         b'{"tags": {"d": ' + b"[" * 1_200_000,
         (b" " * 200 + b"\n") * 100_000,
     ],
-    ids=["line", "quote", "string", "brackets", "blank"],
+    ids=["line", "quote", "blanks behind a quote", "string", "brackets", "blank"],
 )
 def test_memory_stays_bounded_whatever_comes(read, content, packed):
     named = {b"d": "csv", b"{": "json"}.get(content[:1], "jsonl")

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+_HEED_S = 1.0
 _CHUNK_LINES = 50_000
 _CHUNK_BYTES = 16 * 1024 * 1024
+_TAG_BYTES = 160
+"""About what a tag takes in memory besides its key and value."""
 _OFFERS = 4
 """Segments of one import that may wait to be adopted."""
 _BATCHES = 2
@@ -84,7 +87,7 @@ class Importer:
         while not self._ledger.start_import(import_id, attempt, self._now()):
             self._wait(import_id, attempt)
         reading = self._open(found)
-        self._update(found, version=reading.version, bytes_total=reading.size)
+        self._update(found, bytes_total=reading.size)
 
     def apply(self, import_id: str, attempt: int) -> None:
         """Have the lines applied that have not been.
@@ -96,7 +99,8 @@ class Importer:
         found = self._wanted(import_id, attempt)
         if found is None:
             return
-        file = TagFile(self._open(found), found.format, found.lines_done, found.bytes_done)
+        reading, begun = self._open(found), found.version is not None
+        file = TagFile(reading, found.format, found.lines_done, found.bytes_done, self._heed(found))
         resolver = Resolver(
             self._devices,
             found.app_id,
@@ -105,6 +109,10 @@ class Importer:
         tally = _Tally(found)
         received_at = 0
         for chunk in _chunks(file):
+            if not begun:
+                # Before anything is offered: landing would take a line of another file for one that it has.
+                self._update(found, version=reading.version, bytes_total=reading.size)
+                begun = True
             for piece in resolver.resolve(chunk):
                 self._make_way(found)
                 # In order of arrival later lines win, also where two landings have them.
@@ -199,7 +207,7 @@ class Importer:
             raise Invalid("Where the import comes from is no longer kept.", hint="Ask for a new one.")
         source = self._keyring.unseal(found.source, Source)
         reading = self._sources.open(source, timeout_s=self._config.delivery_timeout_s)
-        if found.lines_done and reading.version != found.version:
+        if found.version is not None and reading.version != found.version:
             raise SourceChanged(
                 "The file is not the one that was begun.",
                 hint="Ask for an import of the file as it is now; what was applied stays applied.",
@@ -218,6 +226,18 @@ class Importer:
     def _update(self, found: Import, **changes: object) -> None:
         if not self._ledger.update_import(found.id, found.attempt, **changes):
             raise _cancelled()
+
+    def _heed(self, found: Import) -> Callable[[], None]:
+        """What stops reading soon after the import is not wanted any more, also where no line comes of it for hours."""
+        looked = time.monotonic()
+
+        def heed() -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= _HEED_S:
+                self._update(found)
+                looked = time.monotonic()
+
+        return heed
 
     def _wait(self, import_id: str, attempt: int) -> None:
         if self._wanted(import_id, attempt) is None:
@@ -260,7 +280,7 @@ def _chunks(file: TagFile) -> Iterator[list[Line | Bad]]:
     for line in file:
         chunk.append(line)
         if not isinstance(line, Bad):
-            size += sum(len(key) + len(value or "") for key, value in line.tags.items())
+            size += sum(_TAG_BYTES + len(key) + len(value or "") for key, value in line.tags.items())
         if len(chunk) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0

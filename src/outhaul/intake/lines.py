@@ -22,6 +22,8 @@ LINE_BYTES = 1024 * 1024
 """The longest line, or entry of a JSON object, that is read."""
 
 _ROW_BYTES = 64 * 1024
+"""How far the end of a quoted value is looked for, lines taken for as long as what they cost in memory."""
+_LINE_COST = 16
 _ID_LIMIT = 255
 _VALUE_LIMIT = 1024
 _KEYS_KNOWN = 10_000
@@ -245,7 +247,8 @@ def _rows(lines: Iterable[Text]) -> Iterator[tuple[Text, Text, bytes | None]]:
             taken.append(line)
             if line.content is None:
                 break
-            size += len(line.content)
+            # Each takes memory, also an empty one.
+            size += len(line.content) + _LINE_COST
             whole = line.content.count(b'"') % 2 == 1
         row = b"\n".join(line.content or b"" for line in taken)
         if whole and _cells(row) is not None:

@@ -21,7 +21,7 @@ from outhaul.intake.lines import (
 from outhaul.protocols.json_text import JSON_ERRORS, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from outhaul.container import Reading
     from outhaul.intake.lines import Columns
@@ -43,14 +43,22 @@ _FORMATS = (
 class TagFile:
     """The lines of a file behind the `lines_done`-th, which ends at the byte `bytes_done`.
 
+    `heed` is called every 256 KiB of text at the latest; what it raises ends the reading.
+
     Raises:
         SourceUnreadable: it is of no format that is known, or not of the one that was named.
         SourceError: as `container.Reading`.
     """
 
     def __init__(
-        self, reading: Reading, named: ImportFormat, lines_done: int = 0, bytes_done: int = 0
+        self,
+        reading: Reading,
+        named: ImportFormat,
+        lines_done: int = 0,
+        bytes_done: int = 0,
+        heed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._heed = heed
         self._reading = reading
         self._lines_done = lines_done
         self._bytes_done = bytes_done
@@ -134,6 +142,7 @@ class TagFile:
         passed = 0 if self._encoding == "identity" else start
         try:
             for piece in _small(inflating(self._pieces(start - passed), self._encoding)):
+                self._heed()
                 gathered += piece
                 if len(gathered) >= _PIECE_BYTES + passed:
                     yield bytes(gathered[passed:])
