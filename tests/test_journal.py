@@ -162,6 +162,19 @@ def test_a_tail_torn_at_any_byte_is_cut_off_and_kept(tmp_path):
         assert b"".join(tails) == content[ends[whole] : size]
 
 
+def test_a_segment_that_came_to_nothing_keeps_nobody_waiting(tmp_path):
+    async def check():
+        opened = Journal(tmp_path, first=4, **LIMITS)
+        # What landing has reached: it would wait for ever for a segment that is not there.
+        assert await opened.roll() == 4
+        await opened.close()
+
+    for times in (1, 2):
+        (tmp_path / f"{4:020d}.open").write_bytes(b"torn %d" % times)
+        asyncio.run(check())
+    assert {path.read_bytes() for path in tmp_path.glob("damaged/*.tail")} == {b"torn 1", b"torn 2"}
+
+
 @pytest.mark.parametrize("garbage", [bytes(5000), b"\xff" * 5000, bytes(7), b"\x04" + bytes(30)], ids=len)
 def test_what_a_power_failure_leaves_behind_the_end_is_cut_off(tmp_path, garbage):
     segment = left_open(tmp_path, "first")

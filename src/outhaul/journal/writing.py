@@ -287,7 +287,7 @@ def _recover(directory: Path) -> int:
             file.seek(whole)
             torn = file.read()
             if torn.strip(b"\0"):
-                _keep(torn, damaged_folder(directory) / f"{path.stem}.tail")
+                _keep(torn, damaged_folder(directory), path.stem)
             file.truncate(whole)
             os.fsync(file.fileno())
         if whole:
@@ -295,12 +295,17 @@ def _recover(directory: Path) -> int:
         else:
             path.unlink()
     sync(directory)
-    known = [*directory.glob("*.log"), *directory.glob("damaged/*")]
-    return max((int(path.stem) + 1 for path in known if path.stem.isdecimal()), default=0)
+    # A number whose segment came to nothing is given again: landing would wait for it, and others for landing.
+    known = (path.stem for where in (directory, directory / "damaged") for path in where.glob("*.log"))
+    return max((int(number) + 1 for number in known if number.isdecimal()), default=0)
 
 
-def _keep(torn: bytes, path: Path) -> None:
+def _keep(torn: bytes, folder: Path, number: str) -> None:
     """Set a torn end aside: it was not acknowledged, as far as can be known, but can still be looked at."""
+    path, times = folder / f"{number}.tail", 1
+    while path.exists():
+        times += 1
+        path = folder / f"{number}-{times}.tail"
     with path.open("wb") as file:
         file.write(torn)
         file.flush()
