@@ -629,12 +629,18 @@ def test_the_examples_of_the_docs_run(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUTHAUL_URL", shop.server.url)
     monkeypatch.setenv("OUTHAUL_TOKEN", shop.secret)
     monkeypatch.chdir(tmp_path)
+    shop.send(
+        [
+            {"kind": "tag", "deviceId": "ada's phone", "timestamp": T, "key": "userid", "value": "ada"},
+            {"kind": "event", "deviceId": "ada's phone", "timestamp": T, "name": "hello"},
+        ]
+    )
     run = {}
     for example in examples:
         code = compile(example, "docs/python.md", "exec")
         # There is no such bucket, nor such a server.
         if "s3://" not in example and "outhaul.example.com" not in example:
             exec(code, run)
-    assert len(examples) == 11
+    assert len(examples) == 14
     assert run["frame"].width == run["table"].num_columns == 4
     assert "succeeded" in capsys.readouterr().out
