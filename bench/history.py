@@ -72,13 +72,16 @@ def main() -> None:
     if asked.run:
         who, data = asked.run[0], Path(asked.run[1])
         lines = asyncio.run(_ours(data)) if who == "ours" else _duckdb(data)
-        print(lines, peak_mib())
+        if lines != asked.count:
+            raise SystemExit(f"{who} has {lines} rows")
+        print(peak_mib())
         return
     folder = Path(tempfile.mkdtemp(prefix="outhaul-bench-"))
     try:
         events(folder / "data", folder, 2 * asked.count, devices=2)
         for who in ("ours", "duckdb"):
-            runs = [child(__file__, ["--run", who, str(folder / "data")]) for _ in range(asked.runs)]
+            again = ["--count", str(asked.count), "--run", who, str(folder / "data")]
+            runs = [child(__file__, again) for _ in range(asked.runs)]
             seconds = [wall for wall, _ in runs]
             print(
                 f"history: {who}: {asked.count:,} of {2 * asked.count:,} events, "

@@ -248,6 +248,43 @@ def test_what_a_refusal_means(status: int, kind: type[OuthaulError]) -> None:
     assert SIGNATURE not in everything_told(caught.value)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("kind", ["azure", "s3"])
+def test_a_redirect_to_another_host_is_not_followed(status: int, kind: str) -> None:
+    def answer(asked: Asked) -> Answer:
+        if "inner" in asked.path:
+            return 200, {"ETag": '"x"', "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT"}, b"inner"
+        port = server.origin.rpartition(":")[2]
+        return status, {"Location": f"http://localhost:{port}/inner"}, b""
+
+    with answering(answer) as server:
+        source = at(f"{server.origin}/account/container/file?{READ}")
+        if kind == "s3":
+            source = Source(
+                url="s3://bucket/file", access_key_id="a", secret_access_key="b", endpoint=server.origin
+            )
+        with pytest.raises(SourceUnreachable, match="redirect"):
+            sources(f"{server.origin}/").open(source, timeout_s=2)
+        assert server.seen
+        assert not [one for one in server.seen if "inner" in one.path]
+
+
+def test_links_of_the_server_are_not_told_to_who_may_not_look(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(SourceRefused) as caught:
+        sources(f"{(tmp_path / 'open').as_uri()}/").check(at(f"{(tmp_path / 'open' / 'link').as_uri()}/file"))
+    assert "open/link/file" in caught.value.hint
+    assert "secret" not in everything_told(caught.value)
+
+
+def test_the_cure_of_a_source_speaks_of_files() -> None:
+    with pytest.raises(Invalid) as caught:
+        sources().check(at(f"https://acct.blob.core.windows.net/?{READ}"))
+    assert "CONTAINER/FILE?TOKEN" in caught.value.hint
+
+
 def test_nobody_there() -> None:
     with answering(lambda _: (200, {}, b"")) as server:
         url = f"{server.origin}/account/container/file?{READ}"

@@ -182,3 +182,18 @@ def test_the_devices_of_many_users_by_their_ids(site, reader, versions, exported
     with pytest.raises(TooLarge):
         reader.owned(site.app.app_id, versions, ["1"], len(found["1"]) - 1)
     assert reader.owned("ios000009", {}, ["1"], 1) == {}
+
+
+def test_ids_too_long_for_the_statistics_of_files(tmp_path):
+    site = Site(tmp_path)
+    names = ["a", "設備" * 100, "設備" * 100 + "2", "龍"]
+    site.batch(*({"kind": "device", "deviceId": name, "timestamp": T, "locale": "fr"} for name in names))
+    site.batch(
+        *({"kind": "tag", "deviceId": n, "timestamp": T, "key": "userid", "value": "u"} for n in names)
+    )
+    reader = Devices(Tables(site.data / "tables"))
+    versions = site.ledger.checkpoint().versions[site.app.app_id]
+    assert sorted(reader.get(site.app.app_id, versions, names)) == sorted(names)
+    assert [one.device_id for one in reader.page(site.app.app_id, versions, "", 10)] == sorted(names)
+    assert len(reader.of_user(site.app.app_id, versions, "u")) == 4
+    site.close()

@@ -216,7 +216,7 @@ def test_killed_on_the_way_it_comes_to_the_same_bytes(bench):
     expected = list(bench.export(**how).values())[:-1]
     settings = {
         "OUTHAUL_DESTINATIONS": f"file://{bench.out}/",
-        "OUTHAUL_SLICE_ROWS": "50",
+        "OUTHAUL_SLICE_ROWS": "150",
         "OUTHAUL_MARK_BYTES": "500",
     }
 
@@ -232,7 +232,7 @@ def test_killed_on_the_way_it_comes_to_the_same_bytes(bench):
         return [json.loads(line) for line in process.stdout.splitlines()]
 
     [whole] = run({"task": bench.ask(**how), "kill_at": 0})
-    for share in (0.3, 0.6, 0.9):
+    for share in (0.4, 0.8):
         task_id = bench.ask(**how)
         killed, _, ended = run(
             {"task": task_id, "kill_at": int(whole["lines"] * share)},

@@ -283,7 +283,7 @@ def test_an_object_that_is_cut_short_keeps_what_came_before(read):
 def test_an_object_is_cut_the_same_wherever_its_pieces_end(told, size, limit, indent):
     content = as_json(told, indent=indent)
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
-    entries = Entries(pieces, limit=limit)
+    entries = Entries(pieces, limit=limit, kept={b'"deleteOnNull"'})
     cut = [content for _, content in entries]
     assert {name: value.strip() for name, value in entries.members.items()} == {b'"deleteOnNull"': b"true"}
     assert len(cut) == len(told)
@@ -303,9 +303,10 @@ def test_an_object_is_cut_the_same_wherever_its_pieces_end(told, size, limit, in
         b'deviceId,key,value\n"' + b"\n" * 300_000,
         b'{"tags": {"d": {"k": "' + b"\\\\" * 16 * MIB,
         b'{"tags": {"d": ' + b"[" * 1_200_000,
+        b'{"tags": {}, ' + b",".join(b'"m%d": "%b"' % (n, b"x" * 900_000) for n in range(40)) + b"}",
         (b" " * 200 + b"\n") * 100_000,
     ],
-    ids=["line", "quote", "blanks behind a quote", "string", "brackets", "blank"],
+    ids=["line", "quote", "blanks behind a quote", "string", "brackets", "members", "blank"],
 )
 def test_memory_stays_bounded_whatever_comes(read, content, packed):
     named = {b"d": "csv", b"{": "json"}.get(content[:1], "jsonl")

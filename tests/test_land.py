@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import polars as pl
 import pytest
 
 from landing import DAY, EXTRAS, FACTS, Site, T, by, event, every_kind
+from outhaul.land import state
 from outhaul.records import REASONS, RECORD_CLASSES
 
 if TYPE_CHECKING:
@@ -431,4 +434,32 @@ def test_a_batch_takes_as_many_segments_as_fit(tmp_path: Path) -> None:
     assert 2 <= landings <= 6
     assert len(site.rows("event")) == 18
     assert site.lander.position == 6
+    site.close()
+
+
+def test_what_is_forgotten_on_a_full_disk_is_forgotten_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    names = [f"{number:04d}-{'x' * 200}" for number in range(3000)]
+    site.batch(*({"kind": "tag", "deviceId": n, "timestamp": T, "key": "userid", "value": n} for n in names))
+    copy = state.copy
+
+    def copy_with_no_room(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+        _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            copy(db, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "copy", copy_with_no_room)
+        with pytest.raises(duckdb.Error):
+            site.lander.forget(site.app.app_id, [names[0]], None)
+    site.lander.forget(site.app.app_id, [names[0]], None)
+    assert site.lander.remembered(site.app.app_id, names, None) == 2999
+    site.batch(*every_kind())
     site.close()

@@ -141,3 +141,18 @@ def test_all_that_a_batch_adds_is_on_disk_before_it_counts_as_landed(
             assert site.data in at_finish
         known = there
     site.close()
+
+
+def test_half_of_a_whole_version_is_none(site: Site) -> None:
+    """A crash while the log is written down as a whole leaves a file of nearly that name."""
+    for number in range(4):
+        site.batch(event("d", str(number), T))
+    log = site.folder("event") / "_delta_log"
+    (log / f"{3:020d}.checkpoint.parquet#1").write_bytes(b"PAR1")
+    tables = Tables(site.data / "tables")
+    tables.trim(site.app.app_id, "event", 3)
+    assert len(site.rows("event")) == 4
+    tables.checkpoint(site.app.app_id, "event")
+    tables.trim(site.app.app_id, "event", 4)
+    assert len(site.rows("event")) == 4
+    assert not list(log.glob("*#1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -43,7 +44,9 @@ class Allowed:
 
 def how_to_allow(address: Address) -> str:
     """Say which prefix would allow an address."""
-    prefix = f"file://{quote(str(address.folder))}/" if address.scheme == "file" else f"{address.origin}/"
+    # As it was asked for: where links of the server lead is not told to who may not look.
+    folder = posixpath.normpath("/" + "/".join(address.segments))
+    prefix = f"file://{quote(folder)}/" if address.scheme == "file" else f"{address.origin}/"
     return f"If it is meant, the operator can add {prefix} to OUTHAUL_DESTINATIONS."
 
 

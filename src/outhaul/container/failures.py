@@ -169,5 +169,5 @@ def _silence(told: str, site: str, words: Words) -> DestinationError:
     if "kind: Timeout" in told or "TimedOut" in told:
         hint = "If the connection is slow, the operator can raise OUTHAUL_DELIVERY_TIMEOUT_S."
         return DestinationUnreachable(f"The {words.noun} at {site} did not answer in time.", hint=hint)
-    hint = "Check its address, and that this server can reach it."
+    hint = "Check its address, and that this server can reach it; it may not redirect to another host."
     return DestinationUnreachable(f"The {words.noun} at {site} cannot be reached.", hint=hint)

@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.request import getproxies
 
 import obstore
 from obstore.exceptions import BaseError
@@ -203,10 +204,22 @@ def _open(storage: Storage, credentials: _Credentials, timeout_s: int, *, patien
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
             "timeout": timedelta(seconds=timeout_s),
             "user_agent": f"outhaul/{__version__}",
+            **_held(storage.address.host),
         },
         # Short: whoever delivers tries again, with patience and after looking at the task.
         {"max_retries": 2 if patient else 0, "retry_timeout": timedelta(seconds=10)},
     )
+
+
+def _held(host: str) -> ClientConfig:
+    """Keep requests from being redirected to another host, whose address nobody has checked.
+
+    obstore follows redirects of requests that have no body, and has no setting for it; but it can be told of a proxy for
+    all hosts but one, and no connection to that proxy is possible. Where the operator has a proxy, it has to decide.
+    """
+    if getproxies().keys() & {"http", "https", "all"}:
+        return {}
+    return {"proxy_url": "http://127.0.0.1:0", "proxy_excludes": host}
 
 
 def name_parts(name: str) -> list[str]:

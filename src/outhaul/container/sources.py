@@ -170,7 +170,7 @@ def _told_of_sources() -> Iterator[None]:
     try:
         yield
     except Invalid as error:
-        hint = SOURCE_FORMS if error.hint == FORMS else error.hint.replace("destination", "source")
+        hint = error.hint.replace("destination", "source").replace(FORMS, SOURCE_FORMS)
         message = error.message.replace("destination", "source").replace(
             "exports can be written to", "files can be read from"
         )

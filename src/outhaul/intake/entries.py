@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from outhaul.intake.lines import LINE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?P<closed>")?|[{}\[\],]', re.DOTALL)
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+(?P<closed>")?', re.DOTALL)
+_MEMBER_BYTES = 1024
 _SPACE = re.compile(rb"[ \t\r\n]*")
 
 
@@ -26,13 +27,14 @@ class Broken(Exception):  # noqa: N818  it is the file that is broken, not us
 class Entries:
     """Iterates over the entries of `tags`, each with where it ends; None stands for one that is too long.
 
-    `members` are the other members met so far, as they are written.
+    `members` are those of the other members in `kept` that were met so far, as they are written; None for what is too long.
 
     Raises:
         Broken: nothing behind this place can be read.
     """
 
-    def __init__(self, pieces: Iterable[bytes], limit: int = LINE_BYTES) -> None:
+    def __init__(self, pieces: Iterable[bytes], limit: int = LINE_BYTES, kept: Container[bytes] = ()) -> None:
+        self._kept = kept
         self._pieces = iter(pieces)
         self._limit = limit
         self._buffer = b""
@@ -57,7 +59,10 @@ class Entries:
                 self.has_tags = True
                 yield from self._entries()
             else:
-                self.members[name] = self._cut(LINE_BYTES)
+                content = self._cut(_MEMBER_BYTES)
+                # There may be any number of others.
+                if name in self._kept:
+                    self.members[name] = content
             if self._either(b",", b"}") == b"}":
                 return
 

@@ -293,9 +293,12 @@ def _cancelled() -> Cancelled:
 
 
 def _nothing_applied(found: Import) -> Invalid:
-    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(found.rejected.items()))
     total = sum(found.rejected.values())
-    message = (
-        f"None of the {total:,} lines could be applied: {counts}." if total else "The file holds no tags."
-    )
-    return Invalid(message, hint="The first of the problems say why.", code="nothing_applied")
+    if not total:
+        return Invalid(
+            "The file holds no tags.", hint="Check that it is the right one.", code="nothing_applied"
+        )
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.rejected.items()))
+    message = f"None of the {total:,} lines could be applied: {counts}."
+    hint = "The problems that the import lists say why: GET it, or `outhaul imports show` it."
+    return Invalid(message, hint=hint, code="nothing_applied")

@@ -33,6 +33,7 @@ _PIECE_BYTES = 256 * 1024
 _FIRST_LINES = 20
 """Lines that are looked at to find out the format; what is wrong with one of them should not decide."""
 _begins_line = re.compile(rb'\s*\{\s*"(?:deviceId|userId)"').match
+_DELETE_ON_NULL = b'"deleteOnNull"'
 _CUT_SHORT = "The JSON is cut short or broken here; nothing behind this place can be read."
 _FORMATS = (
     "It takes JSON Lines, one JSON object with `tags`, or CSV whose first line is deviceId,key,value or userId,key,value; "
@@ -120,19 +121,19 @@ class TagFile:
 
     def _deletes_on_null(self) -> bool:
         """Read ahead to what may be the last word of the file: whether a null removes a tag."""
-        entries = Entries(self._text(self._start), limit=0)
+        entries = Entries(self._text(self._start), limit=0, kept={_DELETE_ON_NULL})
         try:
             for _ in entries:
-                if b'"deleteOnNull"' in entries.members:
+                if _DELETE_ON_NULL in entries.members:
                     break
         except Broken:
             pass
         if not entries.has_tags:
             raise SourceUnreadable("The file is a JSON object without tags.", hint=_FORMATS)
-        word = entries.members.get(b'"deleteOnNull"')
-        if word is None or word.strip() in {b"false", b"null"}:
+        word = entries.members.get(_DELETE_ON_NULL, b"false")
+        if word is not None and word.strip() in {b"false", b"null"}:
             return False
-        if word.strip() != b"true":
+        if word is None or word.strip() != b"true":
             raise SourceUnreadable("deleteOnNull is neither true nor false.", hint="Correct it.")
         return True
 

@@ -132,7 +132,10 @@ def copy(db: DuckDBPyConnection, path: Path) -> None:
     """Write all that is known, and nothing that was, into a new file."""
     row: Any = db.execute("SELECT current_database()").fetchone()
     db.execute(f"ATTACH {quoted(path)} AS fresh")
-    db.execute(f"COPY FROM DATABASE {named(row[0])} TO fresh")
-    db.execute("DETACH fresh")
+    try:
+        db.execute(f"COPY FROM DATABASE {named(row[0])} TO fresh")
+    finally:
+        # Also when the disk is full: it could not be attached a second time.
+        db.execute("DETACH fresh")
     # What is not in the file yet would be in a log beside it, which must not outlive it.
     db.execute("CHECKPOINT")

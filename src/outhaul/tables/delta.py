@@ -8,6 +8,7 @@ commit, so that a crash between tables can be told apart from a batch not begun.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
@@ -38,6 +39,7 @@ _ROWS_REMOVED = "outhaul-rows-removed"
 _FILES_REMOVED = "outhaul-files-removed"
 # Which entries of the log may go depends on who has pinned them: `trim` is told, the library is not.
 _HOOK = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+_WHOLE = re.compile(r"[0-9]{20}\.checkpoint\.parquet")
 _DELTA_TYPES = {
     "string": "string",
     "json": "string",
@@ -281,7 +283,10 @@ class Tables:
         entries = [
             (int(number), path) for path in log.iterdir() if (number := path.name.split(".")[0]).isdecimal()
         ]
-        whole = [number for number, path in entries if ".checkpoint." in path.name and number <= needed]
+        # By its whole name: a crash may have left one of another name that is half written.
+        whole = [
+            number for number, path in entries if _WHOLE.fullmatch(path.name) is not None and number <= needed
+        ]
         for version, path in entries:
             if whole and version < max(whole) and (before is None or path.stat().st_mtime < before):
                 path.unlink()

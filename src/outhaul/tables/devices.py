@@ -243,12 +243,18 @@ class _File:
         self._path = stored.path
         self._metadata = pq.read_metadata(stored.path)
         self._key = self._metadata.schema.to_arrow_schema().names[0]
-        statistics = [
-            self._metadata.row_group(index).column(0).statistics
-            for index in range(self._metadata.num_row_groups)
-        ]
-        self._lows = [one.min.encode() for one in statistics]
-        self._highs = [one.max.encode() for one in statistics]
+        bounds = [self._bounds(index) for index in range(self._metadata.num_row_groups)]
+        self._lows = [low.encode() for low, _ in bounds]
+        self._highs = [high.encode() for _, high in bounds]
+
+    def _bounds(self, group: int) -> tuple[str, str]:
+        """The first and the last key of a row group."""
+        statistics = self._metadata.row_group(group).column(0).statistics
+        if statistics is not None and statistics.has_min_max:
+            return statistics.min, statistics.max
+        # The engine writes none where a key is very long.
+        keys = self._file().read_row_group(group, columns=[self._key]).column(0)
+        return keys[0].as_py(), keys[-1].as_py()
 
     def rows_of(self, keys: list[str]) -> Iterator[Row]:
         """The rows with any of these keys, which must be sorted."""
