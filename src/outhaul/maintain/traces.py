@@ -9,7 +9,7 @@ import msgspec
 
 from outhaul.errors import NotFound
 from outhaul.subjects import without
-from outhaul.wire import ENDED
+from outhaul.wire import DOWNLOAD, ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +67,11 @@ class Traces:
 
     # Words
 
+    def shown(self, destination: str) -> str:
+        """Where an export went, without their ids."""
+        # A word of our own, even where somebody is called so.
+        return destination if destination == DOWNLOAD else self.reworded(destination)
+
     def reword(self) -> None:
         """Take their ids out of what exports and imports that have ended were asked for with, and out of descriptions."""
         self._ledger.reword_tasks(self._app_id, self._reworded_task)
@@ -77,7 +82,7 @@ class Traces:
         if task.state in ENDED:
             changes |= {
                 "request": self._request(task.request),
-                "destination_shown": self.reworded(task.destination_shown),
+                "destination_shown": self.shown(task.destination_shown),
                 **self._ended(task),
             }
             if changes["request"] != task.request:
