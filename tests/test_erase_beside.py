@@ -16,7 +16,7 @@ import pytest
 from erasing import ask, erase, maintainer, traces, work
 from exporting import Bench
 from landing import DAY, Site, T, event, every_kind
-from outhaul.wire import Period
+from outhaul.wire import Destination, Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,6 +256,37 @@ def test_an_export_that_fails_and_is_taken_up_at_the_wrong_moment_still_reads(
     assert site.ledger.task(task_id).attempt == 2
     assert bench.carry_out(task_id).state == "succeeded"
     finish(site, keeper, erasure_id)
+
+
+def test_an_export_pinned_while_it_is_removed_is_told_without_a_number(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    keeper = maintainer(site)
+    erasure_id = ask(site, device_id="gone")
+    while "event" not in {one.table for one in site.ledger.erasure(erasure_id).receipt.tables}:
+        work(site, keeper, turns=1)
+    assert site.ledger.erasure(erasure_id).phase == "removing"
+    site.now += 1
+    site.batch(event("kept", "new", T))
+    bench = Bench(site, tmp_path / "out")
+    task_id = bench.ask(**ALL)
+    assert bench.carry_out(task_id).state == "succeeded"
+    assert b'"gone"' not in shown(bench, task_id)
+    finish(site, keeper, erasure_id)
+    assert {told.id: told.rows for told in site.ledger.erasure(erasure_id).receipt.exports} == {task_id: None}
+
+
+def test_an_export_under_way_that_has_the_id_in_its_address_is_waited_for(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    bench = Bench(site, tmp_path / "out")
+    bench.destination = Destination(url=f"file://{bench.out}/gone/")
+    waiting = bench.ask(kind="tag", format="jsonl")
+    keeper = maintainer(site)
+    erasure_id = ask(site, device_id="gone")
+    work(site, keeper)
+    assert site.ledger.erasure(erasure_id).receipt.waiting_for == [waiting]
+    assert bench.carry_out(waiting).state == "succeeded"
+    finish(site, keeper, erasure_id)
+    assert traces(site.data, "gone") == []
 
 
 def test_an_erasure_that_lacks_room_does_not_keep_others_from_making_some(

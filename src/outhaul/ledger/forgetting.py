@@ -37,6 +37,7 @@ class Asked(Struct, frozen=True, rename="camel"):
     state: TaskState
     created_at: int
     destination_shown: str
+    idempotency_key: str | None
     request: ExportRequest
     pin: Pin | None
 

@@ -276,7 +276,9 @@ class Eraser:
                 tables["tag"] = f"""(SELECT * FROM {tables["tag"]} WHERE "deviceId" NOT IN ({others}))"""
             rows += self._count(self._engine.db, asked.request, pin, tables)
             if rows:
-                told.append(_told(asked, shown(asked.destination_shown), rows))
+                # What was pinned while they were being removed has some of these rows, or none any more.
+                known = None if is_older(found.versions, pin.versions) else rows
+                told.append(_told(asked, shown(asked.destination_shown), known))
             yield True
 
     def _gather(self, app_id: str, found: Found, name: str) -> Iterator[bool]:
@@ -355,13 +357,13 @@ class Eraser:
         yield True
 
     def _waiting_for(self, erasure: Erasure, found: Found) -> list[str]:
-        """Exports under way that read the old files, or whose request names them."""
+        """Exports under way that read the old files, or that name them in what they were asked for with."""
         reading = self._ledger.unpin_tasks(erasure.app_id, found.clean)
         theirs = Traces(self._data, self._ledger, erasure.app_id, found.person)
         naming = [
             asked.id
             for asked in self._ledger.asked_exports(erasure.app_id, unfinished=True)
-            if asked.created_at <= (erasure.receipt.removed_at or 0) and theirs.are_named(asked.request)
+            if asked.created_at <= (erasure.receipt.removed_at or 0) and theirs.are_in(asked)
         ]
         return [*reading, *(one for one in naming if one not in reading)]
 
@@ -416,5 +418,5 @@ _SQL = {
 }
 
 
-def _told(asked: Asked, shown: str, rows: int) -> ExportTold:
+def _told(asked: Asked, shown: str, rows: int | None) -> ExportTold:
     return ExportTold(asked.id, asked.request.kind, asked.created_at, shown, rows)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from outhaul.ledger.forgetting import Asked
     from outhaul.ledger.ledger import Ledger
     from outhaul.subjects import Person
     from outhaul.wire import ExportRequest, Failure, Filter, Import, Scalar, Task
@@ -35,6 +36,11 @@ class Traces:
     def are_named(self, request: ExportRequest) -> bool:
         """Whether a request names them."""
         return self._request(request) != request
+
+    def are_in(self, asked: Asked) -> bool:
+        """Whether an export has their ids in anything that stays until it has ended."""
+        texts = (asked.destination_shown, asked.idempotency_key or "")
+        return self.are_named(asked.request) or any(self.shown(text) != text for text in texts)
 
     def clear_downloads(self, erasure_id: str, told: Iterable[str], now: int) -> None:
         """Delete what is kept of exports that have ended, of those told and of those whose requests name them."""
