@@ -1,6 +1,6 @@
 """Streams the history of one device of N events, half of what the app has, beside DuckDB writing the same rows as lines.
 
-Each run is a fresh process with the same memory limit. Ours folds whatever else there may be, and ends with JSON that
+Each run is a fresh process; DuckDB gets four times the memory, for with as much as ours it may run out. Ours folds whatever else there may be, and ends with JSON that
 has every column; DuckDB's rows are those of the one table, ordered by time.
 """
 
@@ -53,7 +53,7 @@ def _duckdb(data: Path) -> int:
     [app] = Ledger(data).apps()
     files = [str(file.path) for file in Tables(data / "tables").files(app.app_id, "event")]
     settings = {
-        "memory_limit": f"{Config({}).history_memory_limit}B",
+        "memory_limit": f"{4 * Config({}).history_memory_limit}B",
         "temp_directory": str(data / "spill-rival"),
     }
     db = duckdb.connect(config=settings)

@@ -233,3 +233,65 @@ def test_a_failed_export_taken_up_again_begins_anew_without_them(hidden: Hidden)
     [file] = bench.out.glob(f"*{hidden.failed}.jsonl")
     assert "kept-phone" in file.read_text()
     assert "gone" not in file.read_text()
+
+
+def test_what_named_a_user_whose_device_moved_on_goes_too(site: Site, tmp_path: Path) -> None:
+    """Exports of devices say whose they were; that is in no record of the device's own."""
+    site.batch(*every_kind("shared"), *every_kind("other"), userid("shared", "gone-user", T + 1))
+    site.batch({"kind": "tag", "deviceId": "shared", "timestamp": T + 2, "key": "plan", "value": "pro"})
+    bench = Bench(site, tmp_path / "out")
+    bench.destination = Destination(url="download:")
+    kinds = ("device", "token", "feedback", "tag")
+    earlier = {bench.carry_out(bench.ask(kind=kind, format="jsonl")).id for kind in kinds}
+    chosen = Filter(column="deviceId", eq="other")
+    others = bench.carry_out(bench.ask(kind="device", format="jsonl", where=chosen))
+    site.now += 1000
+    site.batch(userid("shared", "kept-user", T + 5000))
+    later = [bench.carry_out(bench.ask(kind=kind, format="jsonl")) for kind in kinds]
+    site.now += 1000
+    done = erase(site, user_id="gone-user")
+    assert {told.kind: told.rows for told in done.receipt.exports} == dict.fromkeys(kinds, 1) | {"tag": 2}
+    assert {told.id for told in done.receipt.exports} == earlier
+    assert traces(site.data, "gone-user") == []
+    for kept in (others, *later):
+        assert list((site.data / "downloads" / kept.id).iterdir())
+    assert traces(site.data, "kept-user") != []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        r"jos\u00E9 o'x\/y z",
+        r"jos\u00e9 o\u0027x/y z",
+        "jos%c3%a9+o%27x%2fy+z",
+        "jos%C3%A9%20o'x%2Fy%20z",
+        "José o'x/y z".replace("J", "j").encode("latin-1"),
+    ],
+)
+def test_what_was_set_aside_is_theirs_however_the_id_is_written(site: Site, sent: str | bytes) -> None:
+    text = sent if isinstance(sent, bytes) else sent.encode()
+    site.send_body(b'{"user": "' + text + b'", broken')
+    site.send_body(b'{"user": "jos", broken')
+    site.land()
+    assert len(site.rows("reject")) == 2
+    erase(site, user_id="josé o'x/y z")
+    assert [row["raw"] for row in site.rows("reject")] == ['{"user": "jos", broken']
+
+
+def test_ids_as_long_as_can_be(site: Site) -> None:
+    ids = [("設備🧡" * 90)[:250] + f"-{number}" for number in range(60)]
+    site.batch(*(userid(one, "gone-user") for one in ids), *every_kind("kept"))
+    site.send_body(f'{{"deviceId": "{ids[7]}", broken'.encode())
+    site.land()
+    assert erase(site, user_id="gone-user").state == "succeeded"
+    assert site.rows("reject") == []
+    assert traces(site.data, "gone-user", *ids) == []
+
+
+def test_somebody_who_is_called_like_a_word_of_ours(site: Site, tmp_path: Path) -> None:
+    site.batch(*every_kind("kept"), userid("phone", "download"))
+    bench = Bench(site, tmp_path / "out")
+    bench.destination = Destination(url="download:")
+    others = bench.carry_out(bench.ask(kind="crash", format="jsonl"))
+    erase(site, user_id="download")
+    assert site.ledger.task(others.id).destination_shown == "download:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,11 +16,12 @@ import pytest
 from erasing import ask, erase, maintainer, traces, work
 from exporting import Bench
 from landing import DAY, Site, T, event, every_kind
-from outhaul.wire import Period
+from outhaul.wire import Destination, Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outhaul.ledger.forgetting import Asked
     from outhaul.maintain import Maintainer
     from outhaul.wire import Erasure
 
@@ -204,6 +206,123 @@ def test_old_files_go_beside_others_that_are_written(site: Site, tmp_path: Path)
     work(site, keeper)
     assert {row["deviceId"] for row in site.rows("event")} == {"kept"}
     assert {row["deviceId"] for row in site.rows("feedback")} == {f"d{n}" for n in range(10)}
+
+
+def test_another_erasure_finds_what_it_has_yet_to_look_at(site: Site, tmp_path: Path) -> None:
+    """One deletes old files when another has published new ones, and looks at the old for what earlier exports had."""
+    fill(site)
+    site.batch(*every_kind("second"))
+    bench = Bench(site, tmp_path / "out")
+    early = bench.carry_out(bench.ask(**ALL))
+    pinned = bench.ask(**ALL)
+    bench.exporter.pin(pinned, 1)
+    keeper = maintainer(site)
+    first = ask(site, device_id="gone")
+    work(site, keeper)
+    second = ask(site, device_id="second")
+    while site.ledger.erasure(second).phase != "forgetting":
+        work(site, keeper, turns=1)
+    assert site.ledger.erasure(first).phase == "deleting"
+    assert bench.carry_out(pinned).state == "succeeded"
+    time.sleep(1.1)
+    finish(site, keeper, first)
+    finish(site, keeper, second)
+    assert early.id in [told.id for told in site.ledger.erasure(second).receipt.exports]
+
+
+def test_an_export_that_fails_and_is_taken_up_at_the_wrong_moment_still_reads(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site)
+    bench = Bench(site, tmp_path / "out")
+    task_id = bench.ask(**ALL)
+    bench.exporter.pin(task_id, 1)
+    keeper = maintainer(site)
+    erasure_id = ask(site, device_id="gone")
+    work(site, keeper)
+    asked = site.ledger.asked_exports
+
+    def meanwhile(app_id: str, *, unfinished: bool = False) -> list[Asked]:
+        if site.ledger.task(task_id).attempt > 1:
+            return asked(app_id, unfinished=unfinished)
+        bench.exporter.fail(task_id, 1, ValueError())
+        found = asked(app_id, unfinished=unfinished)
+        site.ledger.retry_task(task_id)
+        return found
+
+    monkeypatch.setattr(site.ledger, "asked_exports", meanwhile)
+    time.sleep(1.1)
+    work(site, keeper)
+    assert site.ledger.task(task_id).attempt == 2
+    assert bench.carry_out(task_id).state == "succeeded"
+    finish(site, keeper, erasure_id)
+
+
+def test_an_export_pinned_while_it_is_removed_is_told_without_a_number(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    keeper = maintainer(site)
+    erasure_id = ask(site, device_id="gone")
+    while "event" not in {one.table for one in site.ledger.erasure(erasure_id).receipt.tables}:
+        work(site, keeper, turns=1)
+    assert site.ledger.erasure(erasure_id).phase == "removing"
+    site.now += 1
+    site.batch(event("kept", "new", T))
+    bench = Bench(site, tmp_path / "out")
+    task_id = bench.ask(**ALL)
+    assert bench.carry_out(task_id).state == "succeeded"
+    assert b'"gone"' not in shown(bench, task_id)
+    finish(site, keeper, erasure_id)
+    assert {told.id: told.rows for told in site.ledger.erasure(erasure_id).receipt.exports} == {task_id: None}
+
+
+def test_an_export_under_way_that_has_the_id_in_its_address_is_waited_for(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    bench = Bench(site, tmp_path / "out")
+    bench.destination = Destination(url=f"file://{bench.out}/gone/")
+    waiting = bench.ask(kind="tag", format="jsonl")
+    keeper = maintainer(site)
+    erasure_id = ask(site, device_id="gone")
+    work(site, keeper)
+    assert site.ledger.erasure(erasure_id).receipt.waiting_for == [waiting]
+    assert bench.carry_out(waiting).state == "succeeded"
+    finish(site, keeper, erasure_id)
+    assert traces(site.data, "gone") == []
+
+
+def test_an_erasure_that_lacks_room_does_not_keep_others_from_making_some(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site)
+    other = site.ledger.create_app("Other", "web", 1)
+    site.send(event("x", "old", T), app=other)
+    site.land()
+    site.now = T + 30 * DAY
+    site.send(event("x", "new", site.now), app=other)
+    site.land()
+    for app in (site.app, other):
+        site.ledger.set_retention(app.app_id, {"event": 10})
+    keeper = maintainer(site)
+
+    def is_full(*_given: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    looked_at: list[str] = []
+    vacuum = keeper._engine.tables.vacuum  # noqa: SLF001
+
+    def look(app_id: str, name: str, hours: int, keep: list[int]) -> int:
+        looked_at.append(app_id)
+        return vacuum(app_id, name, hours, keep)
+
+    monkeypatch.setattr(keeper._engine, "_without", is_full)  # noqa: SLF001
+    monkeypatch.setattr(keeper._engine.tables, "vacuum", look)  # noqa: SLF001
+    erasure_id = ask(site, device_id="gone")
+    until = time.monotonic() + 20
+    while other.app_id not in looked_at:
+        assert time.monotonic() < until
+        work(site, keeper, turns=20)
+    assert site.ledger.erasure(erasure_id).phase == "removing"
+    assert site.app.app_id not in looked_at
+    assert [row["eventId"] for row in site.rows("event", other)] == ["new"]
 
 
 def test_a_user_of_too_many_devices_is_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

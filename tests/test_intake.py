@@ -96,6 +96,19 @@ def test_later_lines_win_and_what_comes_after_the_import_too(bench, devices, mon
     assert bench.tags()["a"]["k"] == "phone"
 
 
+def test_what_a_phone_sets_while_an_import_is_interrupted_wins(bench, devices, monkeypatch):
+    monkeypatch.setattr(room, "_CHUNK_LINES", 1)
+    asked = bench.ask(lines(line("a", x="1"), line("a", k="import", x="2")))
+    devices.land()
+    importing.crash(bench, asked, ("told", 2), 1)
+    devices.now += 60_000
+    phone = {"kind": "tag", "deviceId": "a", "timestamp": devices.now, "key": "k", "value": "phone"}
+    devices.batch(phone, event("a", "later", devices.now))
+    bench.importer = importing.make(devices.data, bench.folder, bench.ahead + 120_000)
+    assert bench.carry_out(asked).state == "succeeded"
+    assert bench.tags()["a"] == {"userid": "ann", "k": "phone", "x": "2"}
+
+
 def test_a_clock_that_is_ahead_does_not_win_over_an_import(bench, devices):
     ahead = devices.now + 3600_000
     devices.batch({"kind": "tag", "deviceId": "a", "timestamp": ahead, "key": "k", "value": "phone"})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 
 ERASED = "[erased]"
 """What stands where an id was."""
-# An expression of many thousands would be too large for the engine.
+# The engine refuses an expression of more than some ten thousands of characters.
 _AT_ONCE = 100
+_EXPRESSION = 10_000
 
 
 class Person(Struct, frozen=True):
@@ -82,19 +82,41 @@ def without(person: Person) -> Callable[[str], str]:
     return reworded
 
 
-def _some(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield ids[start : start + _AT_ONCE]
+def _some(ids: tuple[str, ...]) -> Iterator[list[str]]:
+    """Expressions for ids, as many at a time as the engine takes in one."""
+    some: list[str] = []
+    for one in ids:
+        expression = "".join(map(_spelled, one))
+        if some and (len(some) == _AT_ONCE or sum(map(len, some)) + len(expression) > _EXPRESSION):
+            yield some
+            some = []
+        some.append(expression)
+    if some:
+        yield some
 
 
-def _any_of(ids: tuple[str, ...]) -> str:
-    """An expression (RE2's and Python's) for any of the ids, written in any of the ways that requests write text."""
-    spelled = {way for one in ids for way in _spellings(one)}
-    return f"(?:{'|'.join(sorted(map(re.escape, spelled), key=lambda way: (-len(way), way)))})"
+def _any_of(expressions: list[str]) -> str:
+    return f"(?:{'|'.join(sorted(expressions, key=lambda one: (-len(one), one)))})"
 
 
-def _spellings(text: str) -> Iterator[str]:
-    yield text
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield quote(text, safe="")
+def _spelled(character: str) -> str:
+    """An expression (RE2's and Python's) for a character, in any of the ways that requests write it."""
+    if character.isascii() and character.isalnum():
+        return character
+    units = character.encode("utf-16-be").hex()
+    ways = [
+        character,
+        json.dumps(character)[1:-1],
+        "".join(rf"\u{units[start : start + 4]}" for start in range(0, len(units), 4)),
+        "".join(f"%{byte:02x}" for byte in character.encode()),
+    ]
+    if character in _OTHERWISE:
+        ways.append(_OTHERWISE[character])
+    if "\x80" <= character <= "\xff":
+        # What is not UTF-8 is shown so.
+        ways.append(rf"\x{ord(character):02x}")
+    return f"(?i:{'|'.join(map(re.escape, dict.fromkeys(ways)))})"
+
+
+_OTHERWISE = {"/": r"\/", " ": "+"}
+"""How JSON and forms write some characters, besides what goes for all."""

@@ -105,6 +105,7 @@ class Importer:
             self._devices,
             found.app_id,
             lambda: self._ledger.checkpoint().versions.get(found.app_id, {}),
+            _moment(found),
         )
         tally = _Tally(found)
         received_at = 0
@@ -127,8 +128,7 @@ class Importer:
         first = next((one.line.number for one in piece.lines if isinstance(one, Meant)), None)
         if first is None:
             return
-        at = found.started_at or found.created_at
-        records = frames(found.app_id, found.id, at, received_at, piece)
+        records = frames(found.app_id, found.id, _moment(found), received_at, piece)
         try:
             journal.offer(self._journal, f"{found.id}-{first:012d}", records)
         except OSError as error:
@@ -286,6 +286,11 @@ def _chunks(file: TagFile) -> Iterator[list[Line | Bad]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _moment(found: Import) -> int:
+    """The time of all tags of an import, however often it is taken up again."""
+    return found.started_at or found.created_at
 
 
 def _cancelled() -> Cancelled:

@@ -46,9 +46,15 @@ class Resolved(NamedTuple):
 
 
 class Resolver:
-    """Finds the devices that lines mean, of one app, as the tables are at some version of theirs."""
+    """Finds the devices that lines mean, of one app, as the tables are at some version of theirs.
 
-    def __init__(self, devices: Devices, app_id: str, versions: Callable[[], dict[str, int]]) -> None:
+    `at` is the import's time, in ms: when devices were seen is told by what was received up to then.
+    """
+
+    def __init__(
+        self, devices: Devices, app_id: str, versions: Callable[[], dict[str, int]], at: int
+    ) -> None:
+        self._at = at
         self._devices = devices
         self._app_id = app_id
         self._newest = versions
@@ -79,7 +85,7 @@ class Resolver:
             return None if len(lines) > 1 else Resolved([_too_many(line) for line in good], {})
         named = {line.subject for line in good if not line.is_user}
         ids = named.union(*owned.values())
-        seen = self._devices.last_seen(self._app_id, self._versions, ids) if ids else {}
+        seen = self._devices.last_seen(self._app_id, self._versions, ids, self._at) if ids else {}
         meant = [line if isinstance(line, Bad) else _meant(line, owned, seen) for line in lines]
         size = sum(_size(one) for one in meant if isinstance(one, Meant))
         return Resolved(meant, seen) if size <= _SEGMENT_BYTES or len(lines) == 1 else None
@@ -111,7 +117,7 @@ def frames(
 
 def _records(import_id: str, at: int, one: Meant, seen: dict[str, int]) -> Iterator[Tag]:
     for device_id in one.devices:
-        # No tag that a device has, or had, is later than it was seen.
+        # No tag that a device had then is later than it was seen; one that was set since may be, and wins.
         moment = min(max(at, seen[device_id]), at + FUTURE)
         for number, (key, value) in enumerate(one.line.tags.items(), start=1):
             identity = f"{import_id}-{one.line.number}-{number}"

@@ -37,6 +37,7 @@ class Asked(Struct, frozen=True, rename="camel"):
     state: TaskState
     created_at: int
     destination_shown: str
+    idempotency_key: str | None
     request: ExportRequest
     pin: Pin | None
 
@@ -51,24 +52,24 @@ class Forgetting(Store):
         return [to_struct(row, Asked) for row in self._read(mine.order_by(tasks.c.created_at, tasks.c.id))]
 
     def unpin_tasks(self, app_id: str, below: dict[str, int]) -> list[str]:
-        """Have exports that ended without success begin anew if they read older versions of tables; their ids.
+        """Have exports that ended without success begin anew if they read older versions of tables.
 
-        In the same transaction nobody takes them up: they are unpinned, or known to be under way again.
+        Returns:
+            The ids of those under way that read such. In the same transaction: nobody takes one up, or fails, unnoticed.
         """
-        ended = sa.select(tasks.c.id, tasks.c.pin).where(
-            tasks.c.app_id == app_id,
-            tasks.c.state.in_(("failed", "cancelled")),
-            tasks.c.pin != sa.JSON.NULL,
+        pinned = sa.select(tasks.c.id, tasks.c.pin, tasks.c.state).where(
+            tasks.c.app_id == app_id, tasks.c.state != "succeeded", tasks.c.pin != sa.JSON.NULL
         )
+        reading = []
         with self._write() as connection:
-            ids = [
-                row.id
-                for row in connection.execute(ended)
-                if row.pin is not None and is_older(row.pin["versions"], below)
-            ]
-            for task_id in ids:
-                connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(_UNPINNED))
-        return ids
+            for row in connection.execute(pinned).all():
+                if row.pin is None or not is_older(row.pin["versions"], below):
+                    continue
+                if row.state in ENDED:
+                    connection.execute(sa.update(tasks).where(tasks.c.id == row.id).values(_UNPINNED))
+                else:
+                    reading.append(row.id)
+        return reading
 
     def expire_downloads(self, erasure_id: str, ids: Iterable[str], now: int) -> None:
         """Say that the files that are kept of exports are kept until now, and count them in an erasure's receipt."""

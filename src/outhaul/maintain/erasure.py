@@ -7,6 +7,7 @@ commits that took it from them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,11 +23,13 @@ from outhaul.schema import TABLES
 from outhaul.sql import instant, named, quoted
 from outhaul.subjects import Person, rows_of
 from outhaul.tables import Devices, Removed
-from outhaul.wire import Erasure, ExportTold, Receipt, Subject, TableErased
+from outhaul.wire import Erasure, ExportTold, Filter, Receipt, Subject, TableErased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from duckdb import DuckDBPyConnection
 
     from outhaul.keys import Keyring
     from outhaul.ledger.forgetting import Asked
@@ -34,9 +37,12 @@ if TYPE_CHECKING:
     from outhaul.maintain.engine import Engine
     from outhaul.maintain.neighbours import Counting, Landing
     from outhaul.tables import StoredFile
+    from outhaul.wire import ExportRequest, Pin
 
-# Compressed requests that could not be read, as text: nobody can tell whose they are.
 _ENDS = {"activity_end": "activity", "job_end": "job"}
+# Whose these are is said by the tags of their device at the time.
+_MOVED = ("device", "token", "feedback", "tag")
+# Compressed requests that could not be read, as text: nobody can tell whose they are.
 _UNREADABLE = r"regexp_matches(raw, '^(\x1f\\x8b|\(\\xb5/\\xfd|x(\x01|\^|\\x9c|\\xda))')"
 
 
@@ -204,12 +210,14 @@ class Eraser:
             files = [] if version is None else self._tables.files(app_id, begun, version)
             if files:
                 key = f'"deviceId", "{begun}Id"'
+                # Erasures of other apps may be under way.
+                table = named(f"begun_{app_id}")
                 begin = (
-                    f"CREATE OR REPLACE TABLE begun AS SELECT {key} FROM {scan(files)} "
+                    f"CREATE OR REPLACE TABLE {table} AS SELECT {key} FROM {scan(files)} "
                     f'WHERE "userId" = {quoted(found.user_id)}'
                 )
                 yield from self._engine.aside(lambda db: db.execute(begin))
-                theirs = f"{theirs} OR ({key}) IN (SELECT ({key}) FROM begun)"
+                theirs = f"{theirs} OR ({key}) IN (SELECT ({key}) FROM {table})"
         return f"({theirs})"
 
     def _forget(self, erasure_id: str, _landing: Landing) -> Iterator[bool]:
@@ -255,15 +263,22 @@ class Eraser:
             return
         for name in TABLES:
             yield from self._gather(app_id, found, name)
-        reworded = Traces(self._data, self._ledger, app_id, found.person).reworded
+        moved = yield from self._gather_moved(app_id, found)
+        shown = Traces(self._data, self._ledger, app_id, found.person).shown
         for asked, pin in older:
-            # What had arrived by then; nothing that came later is in it.
-            tables = {
-                name: f'(SELECT * FROM {_mine(name)} WHERE "receivedAt" <= {instant(pin.at)})'
-                for name in TABLES
-            }
-            if rows := self._count(self._engine.db, asked.request, pin, tables):
-                told.append(_told(asked, reworded(asked.destination_shown), rows))
+            tables = {name: _arrived(app_id, name, pin) for name in TABLES}
+            rows = 0
+            if moved and asked.request.kind in _MOVED:
+                once = {name: _arrived(app_id, f"{name}_moved", pin) for name in _MOVED}
+                only = _only(asked.request, found.user_id)
+                rows = self._count(self._engine.db, only, pin, {**tables, **once})
+                others = f"""SELECT "deviceId" FROM {_mine(app_id, "tag_moved")}"""
+                tables["tag"] = f"""(SELECT * FROM {tables["tag"]} WHERE "deviceId" NOT IN ({others}))"""
+            rows += self._count(self._engine.db, asked.request, pin, tables)
+            if rows:
+                # What was pinned while they were being removed has some of these rows, or none any more.
+                known = None if is_older(found.versions, pin.versions) else rows
+                told.append(_told(asked, shown(asked.destination_shown), known))
             yield True
 
     def _gather(self, app_id: str, found: Found, name: str) -> Iterator[bool]:
@@ -275,20 +290,48 @@ class Eraser:
             before = self._tables.files(app_id, name, found.versions[name])
             files = [file for file in before if file.path not in now]
         rows = "SELECT * FROM " + (scan(files) if files else _nothing(name))
-        theirs = f"CREATE OR REPLACE TABLE {_mine(name)} AS {rows} WHERE {rows_of(found.person, name)}"
+        theirs = (
+            f"CREATE OR REPLACE TABLE {_mine(app_id, name)} AS {rows} WHERE {rows_of(found.person, name)}"
+        )
         yield from self._engine.aside(lambda db: db.execute(theirs))
+
+    def _gather_moved(self, app_id: str, found: Found) -> Generator[bool, None, bool]:
+        """Make tables of devices that were the user's once, for exports named the user then; whether there are any."""
+        if found.user_id is None:
+            return False
+        once = (
+            f"""SELECT "deviceId" FROM {_mine(app_id, "tag")} """
+            f"WHERE key = 'userid' AND value = {quoted(found.user_id)}"
+        )
+        devices = {row[0] for row in self._engine.db.execute(once).fetchall()} - set(found.devices)
+        if not devices:
+            return False
+        moved = f'"deviceId" IN ({", ".join(map(quoted, sorted(devices)))})'
+        for name in _MOVED:
+            files = self._tables.files(app_id, name)
+            rows = "SELECT * FROM " + (scan(files) if files else _nothing(name))
+            theirs = (
+                f"CREATE OR REPLACE TABLE {_mine(app_id, f'{name}_moved')} AS SELECT * FROM ({rows} "
+                f"UNION ALL BY NAME SELECT * FROM {_mine(app_id, name)}) WHERE {moved}"
+            )
+            yield from self._engine.aside(partial(_execute, theirs))
+        return True
 
     def _delete(self, erasure_id: str, _landing: Landing) -> Iterator[bool]:
         """Once nobody reads the old files any more, delete them, and what the tables' logs say of them."""
         erasure = self._ledger.erasure(erasure_id)
         app_id, found = erasure.app_id, self._found(erasure)
-        while waiting := self._waiting_for(erasure, found):
-            if waiting != erasure.receipt.waiting_for:
+        clear = False
+        while (waiting := self._waiting_for(erasure, found)) or not clear:
+            if waiting and waiting != erasure.receipt.waiting_for:
                 receipt = msgspec.structs.replace(erasure.receipt, waiting_for=waiting)
                 self._note(erasure, receipt=receipt)
-            yield False
-        # Again: of exports that have ended meanwhile.
-        yield from self._clear(erasure, found)
+            clear = not waiting
+            if waiting:
+                yield False
+            else:
+                # Again: of exports that have ended meanwhile. One of them may be taken up while that is done.
+                yield from self._clear(erasure, found)
         while self._engine.uncommitted:
             yield False
         stale = self._stale(app_id, found)
@@ -314,31 +357,50 @@ class Eraser:
         yield True
 
     def _waiting_for(self, erasure: Erasure, found: Found) -> list[str]:
-        """Exports under way that read the old files, or whose request names them."""
-        self._ledger.unpin_tasks(erasure.app_id, found.clean)
+        """Exports under way that read the old files, or that name them in what they were asked for with."""
+        reading = self._ledger.unpin_tasks(erasure.app_id, found.clean)
         theirs = Traces(self._data, self._ledger, erasure.app_id, found.person)
-        return [
+        naming = [
             asked.id
             for asked in self._ledger.asked_exports(erasure.app_id, unfinished=True)
-            if (
-                (asked.pin is not None and is_older(asked.pin.versions, found.clean))
-                or (asked.created_at <= (erasure.receipt.removed_at or 0) and theirs.are_named(asked.request))
-            )
+            if asked.created_at <= (erasure.receipt.removed_at or 0) and theirs.are_in(asked)
         ]
+        return [*reading, *(one for one in naming if one not in reading)]
 
     def _stale(self, app_id: str, found: Found) -> list[Path]:
         """Every file of the app's tables that neither the newest versions read nor anybody else."""
         reading = readers(self._ledger, app_id)
-        newest = self._tables.newest(app_id)
-        return [
-            path
-            for name in found.clean
-            for path in self._tables.stale(app_id, name, [*reading.get(name, ()), newest[name]])
-        ]
+        for version in (self._tables.newest(app_id), *self._in_hand(app_id)):
+            for name, number in version.items():
+                reading[name].append(number)
+        return [path for name in found.clean for path in self._tables.stale(app_id, name, reading[name])]
+
+    def _in_hand(self, app_id: str) -> Iterator[dict[str, int]]:
+        """What other erasures remove from, and look at once more to tell which exports had it: none of it is this one's."""
+        for other in self._ledger.unfinished_erasures():
+            if other.app_id == app_id and other.found is not None and other.phase != "deleting":
+                yield self._found(other).versions
 
 
-def _mine(name: str) -> str:
-    return named(f"mine_{name}")
+def _mine(app_id: str, name: str) -> str:
+    """A table of what is theirs; erasures of other apps may be under way."""
+    return named(f"mine_{app_id}_{name}")
+
+
+def _execute(statement: str, db: DuckDBPyConnection) -> None:
+    db.execute(statement)
+
+
+def _arrived(app_id: str, name: str, pin: Pin) -> str:
+    """What of it had arrived when it was pinned; nothing that came later is in an export."""
+    return f'(SELECT * FROM {_mine(app_id, name)} WHERE "receivedAt" <= {instant(pin.at)})'
+
+
+def _only(request: ExportRequest, user_id: str | None) -> ExportRequest:
+    """The same export, of what it names as a user's."""
+    theirs = Filter(column="userId", eq=user_id)
+    both = theirs if request.where is None else Filter(all_of=[request.where, theirs])
+    return msgspec.structs.replace(request, where=both)
 
 
 def _nothing(name: str) -> str:
@@ -356,5 +418,5 @@ _SQL = {
 }
 
 
-def _told(asked: Asked, shown: str, rows: int) -> ExportTold:
+def _told(asked: Asked, shown: str, rows: int | None) -> ExportTold:
     return ExportTold(asked.id, asked.request.kind, asked.created_at, shown, rows)

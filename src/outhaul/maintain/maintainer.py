@@ -104,8 +104,13 @@ class Maintainer:
         return False
 
     def _steps(self, landing: Landing) -> Iterator[bool]:
-        yield from self._retainer.steps(landing)
+        left = yield from self._retainer.steps(landing)
+        # Of others it must not wait for an erasure: one that lacks room on the disk may be waiting for this.
         yield from vacuum(self._engine, self._config, self._ledger, self._is_busy)
+        until = self._now() + _HOUR
+        while left and self._now() < until:
+            yield False
+            left = yield from self._retainer.steps(landing, left)
 
     def _is_busy(self, app_id: str) -> bool:
         """Whether only an erasure may change an app's files now: it knows which of them it has to look at."""

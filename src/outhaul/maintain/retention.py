@@ -15,7 +15,7 @@ from outhaul.maintain.engine import scan
 from outhaul.sql import instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
 
     from outhaul.ledger.ledger import Ledger
     from outhaul.maintain.engine import Engine
@@ -61,26 +61,30 @@ class Retainer:
         self._now = now
         self._since = 0
 
-    def steps(self, landing: Landing) -> Iterator[bool]:
-        """Apply it once: True after something was done, False where it has to wait."""
+    def steps(
+        self, landing: Landing, only: Collection[str] | None = None
+    ) -> Generator[bool, None, list[str]]:
+        """Apply it once, to some apps or to all; apps that an erasure had in hand, to which it was not applied."""
         today = datetime.fromtimestamp(self._now() / 1000, UTC).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
+        left = []
         for app_id, kept in self._ledger.retention().items():
-            done = False
-            while not done:
-                while self._busy(app_id):
-                    yield False
-                self._since = self._engine.in_hand
-                try:
-                    for kind, days in kept.items():
-                        yield from self._apply(landing, app_id, kind, today - timedelta(days=days))
-                    done = True
-                except _InHandError:
-                    log.info("retention of app %s begins again after an erasure", app_id)
+            if only is not None and app_id not in only:
+                continue
+            self._since = self._engine.in_hand
+            try:
+                for kind, days in kept.items():
+                    self._check(app_id)
+                    yield from self._apply(landing, app_id, kind, today - timedelta(days=days))
+            except _InHandError:
+                log.info("retention of app %s comes after an erasure", app_id)
+                left.append(app_id)
+                continue
             # Also what was removed before a crash.
             if self._ledger.checkpoint().versions.get(app_id, {}) != self._tables.newest(app_id):
                 landing.adopt(app_id)
+        return left
 
     def _apply(self, landing: Landing, app_id: str, kind: RetainedKind, since: datetime) -> Iterator[bool]:
         """Remove what is of before a UTC day."""

@@ -9,12 +9,13 @@ import msgspec
 
 from outhaul.errors import NotFound
 from outhaul.subjects import without
-from outhaul.wire import ENDED
+from outhaul.wire import DOWNLOAD, ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from outhaul.ledger.forgetting import Asked
     from outhaul.ledger.ledger import Ledger
     from outhaul.subjects import Person
     from outhaul.wire import ExportRequest, Failure, Filter, Import, Scalar, Task
@@ -35,6 +36,11 @@ class Traces:
     def are_named(self, request: ExportRequest) -> bool:
         """Whether a request names them."""
         return self._request(request) != request
+
+    def are_in(self, asked: Asked) -> bool:
+        """Whether an export has their ids in anything that stays until it has ended."""
+        texts = (asked.destination_shown, asked.idempotency_key or "")
+        return self.are_named(asked.request) or any(self.shown(text) != text for text in texts)
 
     def clear_downloads(self, erasure_id: str, told: Iterable[str], now: int) -> None:
         """Delete what is kept of exports that have ended, of those told and of those whose requests name them."""
@@ -67,6 +73,11 @@ class Traces:
 
     # Words
 
+    def shown(self, destination: str) -> str:
+        """Where an export went, without their ids."""
+        # A word of our own, even where somebody is called so.
+        return destination if destination == DOWNLOAD else self.reworded(destination)
+
     def reword(self) -> None:
         """Take their ids out of what exports and imports that have ended were asked for with, and out of descriptions."""
         self._ledger.reword_tasks(self._app_id, self._reworded_task)
@@ -77,7 +88,7 @@ class Traces:
         if task.state in ENDED:
             changes |= {
                 "request": self._request(task.request),
-                "destination_shown": self.reworded(task.destination_shown),
+                "destination_shown": self.shown(task.destination_shown),
                 **self._ended(task),
             }
             if changes["request"] != task.request:

@@ -151,11 +151,22 @@ class Devices:
                 found.setdefault(device.user_id, []).append(device)
         return {user_id: found[user_id] for user_id in wanted if user_id in found}
 
-    def last_seen(self, app_id: str, versions: dict[str, int], device_ids: Iterable[str]) -> dict[str, int]:
-        """When those of the devices that are known were last seen, in ms; for many at a time."""
+    def last_seen(
+        self, app_id: str, versions: dict[str, int], device_ids: Iterable[str], received_by: int | None = None
+    ) -> dict[str, int]:
+        """When those of the devices that are known were last seen, in ms; for many at a time.
+
+        By what was received up to `received_by`, in ms, if that is given: 0 for one of which nothing was.
+        """
         keys, found = _Keys(device_ids), dict[str, int]()
         for file in self._of(app_id, versions, "device"):
-            for rows in file.columns_of(keys, "lastSeen"):
+            for rows in file.columns_of(keys, "lastSeen", "receivedAt"):
+                if received_by is not None:
+                    early = pc.less_equal(
+                        rows["receivedAt"], pa.scalar(received_by, pa.timestamp("ms", "UTC"))
+                    )
+                    seen = pc.if_else(early, rows["lastSeen"], pa.scalar(0, rows["lastSeen"].type))
+                    rows = pa.table({"deviceId": rows["deviceId"], "lastSeen": seen})  # noqa: PLW2901
                 latest = rows.group_by("deviceId").aggregate([("lastSeen", "max")])
                 # As numbers: a million moments as objects take half a minute.
                 moments = latest["lastSeen_max"].cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
