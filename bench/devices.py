@@ -81,7 +81,7 @@ def make(folder: Path, count: int) -> tuple[Tables, dict[str, int]]:
         for number, numbers in enumerate(sources):
             path = place / f"{number:06d}.parquet"
             db.execute(
-                f"COPY ({rows(table, numbers)} ORDER BY \"deviceId\") TO '{path}' ({parquet(TABLES[table])})"
+                f"COPY ({rows(table, numbers)} ORDER BY \"deviceId\") TO '{path}' ({parquet(TABLES[table], 0)})"
             )
             found = db.execute(
                 f'SELECT count(*), min("deviceId"), max("deviceId") FROM \'{path}\''

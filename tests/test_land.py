@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import resource
 import signal
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from landing import DAY, EXTRAS, FACTS, Site, T, by, event, every_kind
 from outhaul.land import state
-from outhaul.records import REASONS, RECORD_CLASSES
+from outhaul.records import RAW_LIMIT, REASONS, RECORD_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -460,6 +462,31 @@ def test_what_is_forgotten_on_a_full_disk_is_forgotten_once_there_is_room(
         with pytest.raises(duckdb.Error):
             site.lander.forget(site.app.app_id, [names[0]], None)
     site.lander.forget(site.app.app_id, [names[0]], None)
-    assert site.lander.remembered(site.app.app_id, names, None) == 2999
+    # Of each that is left: whose it is, and its tag.
+    assert site.lander.remembered(site.app.app_id, names, None) == 2 * 2999
     site.batch(*every_kind())
     site.close()
+
+
+def test_bodies_of_nonsense_do_not_take_landings_memory(site):
+    """Small as sent, and more in all than the engine may hold: landing must get past them."""
+    size = 18_000_000
+    for number in range(30):
+        site.send_body(gzip.compress(b"{%d" % number + b"z" * size, 1), encoding="gzip")
+    site.batch({"kind": "event", "deviceId": "d", "timestamp": T, "name": "after"})
+    assert [row["name"] for row in site.rows("event")] == ["after"]
+    rejects = site.rows("reject")
+    assert len(rejects) == 30
+    assert {len(row["raw"]) for row in rejects} == {RAW_LIMIT}
+    assert all(f"the first {RAW_LIMIT} of 180000" in row["detail"] for row in rejects)
+
+
+def test_wide_rows_are_written_in_small_groups(site):
+    wide = {"kind": "event", "timestamp": T, "extras": {"a": "y" * 1000}}
+    for part in range(20):
+        site.send(*({**wide, "deviceId": f"{part}", "name": f"n{number}"} for number in range(1000)))
+    site.land()
+    (path,) = site.folder("event").rglob("*.parquet")
+    file = pq.ParquetFile(path)
+    assert file.metadata.num_rows == 20_000
+    assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) <= 16_384

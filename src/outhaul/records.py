@@ -305,8 +305,12 @@ Reason = Literal[
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
+RAW_LIMIT = 64 * 1024
+"""Characters that are kept of what was sent, where it could not be taken."""
+
+
 class Reject(Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """A record that could not be taken: why, in words, and what was sent, as text."""
+    """A record that could not be taken: why, in words, and what was sent, as text (landing keeps `RAW_LIMIT` of it)."""
 
     reason: Reason
     detail: str

@@ -16,7 +16,7 @@ import msgspec
 from outhaul import journal
 from outhaul.errors import Damaged
 from outhaul.protocols import dialects
-from outhaul.records import RECORD_CLASSES, Frame, Parsed, Record, Reject
+from outhaul.records import RAW_LIMIT, RECORD_CLASSES, Frame, Parsed, Record, Reject
 from outhaul.sql import quoted
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 FRAME_BITS = 20
 _FLUSH_AT = 2_000
+_LINE = 16 * 1024 * 1024
+"""More bytes than a line of any record has; every thread that reads lines takes twice of it at once."""
 _INTEGERS = {
     "frame",
     "timestamp",
@@ -123,6 +125,7 @@ class Batch:
             sequence += 1
             pending[record.__class__.__name__].append(record)
         for reject in parsed.rejects:
+            _shorten(reject)
             reject.frame = sequence
             sequence += 1
             pending["Reject"].append(reject)
@@ -169,12 +172,18 @@ class Batch:
     def _read(self, name: str, columns: dict[str, str]) -> str:
         spec = ", ".join(f"'{column}': '{kind}'" for column, kind in columns.items())
         path = quoted(self._path(name))
-        # maximum_object_size: a reject holds a whole request body as text, escaped.
-        size = 6 * self._inflated_limit + 1024 * 1024
         return (
             f"SELECT * FROM read_json({path}, format = 'newline_delimited', columns = {{{spec}}}, "
-            f"maximum_object_size = {size if name == 'Reject' else 16 * 1024 * 1024})"
+            f"maximum_object_size = {_LINE})"
         )
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.ndjson"
+
+
+def _shorten(reject: Reject) -> None:
+    """Keep the beginning of what is long: a few whole bodies of nonsense would take more memory than landing has."""
+    size = len(reject.raw)
+    if size > RAW_LIMIT:
+        reject.raw = reject.raw[:RAW_LIMIT]
+        reject.detail = f"{reject.detail} (the first {RAW_LIMIT} of {size} characters are kept)"

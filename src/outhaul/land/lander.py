@@ -26,7 +26,7 @@ from outhaul.land.seen import KEY, Seen
 from outhaul.ledger.landing import Checkpoint
 from outhaul.schema import DAY, TABLES
 from outhaul.sql import quoted
-from outhaul.tables import NewFile, Tables, bounds, parquet
+from outhaul.tables import NewFile, Tables, bounds, parquet, width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -255,7 +255,7 @@ class Lander:
         day = f"strftime(\"{order}\", '%Y-%m-%d')" if table.partitioned else "NULL::VARCHAR"
         self._db.execute(f"CREATE OR REPLACE TEMP VIEW out_rows AS SELECT *, {day} AS day FROM ({query})")
         groups = self._db.execute(
-            f"SELECT app, day, count(*), {bounds(table)} FROM out_rows GROUP BY app, day ORDER BY ALL"
+            f"SELECT app, day, count(*), {bounds(table)}, {width(table)} FROM out_rows GROUP BY app, day ORDER BY ALL"
         ).fetchall()
         rows_of = "out_rows"
         if len(groups) > _FEW:
@@ -266,7 +266,7 @@ class Lander:
             )
         columns = ", ".join(f'"{column.name}"' for column in table.columns)
         keys = ", ".join(f'"{key}"' for key in table.order)
-        for app, group_day, rows, low, high in groups:
+        for app, group_day, rows, low, high, row_bytes in groups:
             relative = f"{self._position:012d}-{self._batch_end:012d}.parquet"
             if table.partitioned:
                 relative = f"{DAY.name}={group_day}/{relative}"
@@ -274,7 +274,7 @@ class Lander:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db.execute(
                 f"COPY (SELECT {columns} FROM {rows_of} WHERE app = ? AND day IS NOT DISTINCT FROM ? ORDER BY {keys}) "
-                f"TO {quoted(path)} ({parquet(table)})",
+                f"TO {quoted(path)} ({parquet(table, row_bytes)})",
                 [app, group_day],
             )
             # On disk before the commit that names it.

@@ -14,7 +14,7 @@ from outhaul.errors import Damaged
 from outhaul.maintain.pieces import LOOKED_AT, WRITTEN, pieces
 from outhaul.schema import DAY, TABLES
 from outhaul.sql import named, quoted
-from outhaul.tables import NewFile, StoredFile, Tables, bounds, parquet
+from outhaul.tables import NewFile, StoredFile, Tables, bounds, parquet, width
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -64,7 +64,7 @@ class Engine:
         order = ", ".join(named(column) for column in TABLES[name].order)
         stem = f"merged-{files[0].path.stem}-{files[-1].path.stem}-{self._now()}"
         rows = f"SELECT * FROM {scan(files)} ORDER BY {order}"
-        new = self._write(self.db, app_id, name, stem, files[0].day, rows)
+        new = self._write(self.db, app_id, name, stem, files, rows)
         self._check(new, files, sum(file.rows for file in files))
         self.tables.replace(app_id, name, files, new)
 
@@ -111,7 +111,7 @@ class Engine:
             row: Any = db.execute(f"SELECT count(*) FROM {scan([file])} WHERE {condition}").fetchone()
             rest = f"SELECT * FROM {scan([file])} WHERE NOT coalesce({condition}, false)"
             # Numbers never come back in a table, so that no file gets the name of one that somebody reads.
-            new = self._write(db, app_id, name, f"kept-{number:010d}", file.day, rest)
+            new = self._write(db, app_id, name, f"kept-{number:010d}", [file], rest)
             self._check(new, [file], file.rows - row[0])
             if new.rows:
                 kept.append(new)
@@ -120,12 +120,14 @@ class Engine:
         return kept
 
     def _write(
-        self, db: DuckDBPyConnection, app_id: str, name: str, stem: str, day: str | None, rows: str
+        self, db: DuckDBPyConnection, app_id: str, name: str, stem: str, old: list[StoredFile], rows: str
     ) -> NewFile:
-        table = TABLES[name]
+        """Write the rows of files, or of one day's files, that a query gives into one."""
+        table, day = TABLES[name], old[0].day
         relative = f"{stem}.parquet" if day is None else f"{DAY.name}={day}/{stem}.parquet"
         path = self.tables.folder(app_id, name) / relative
-        db.execute(f"COPY ({rows}) TO {quoted(path)} ({parquet(table)})")
+        wide: Any = db.execute(f"SELECT {width(table)} FROM {scan(old)}").fetchone()
+        db.execute(f"COPY ({rows}) TO {quoted(path)} ({parquet(table, wide[0])})")
         sync(path)
         found: Any = db.execute(
             f"SELECT count(*), {bounds(table)} FROM read_parquet({quoted(path)}, hive_partitioning = false)"

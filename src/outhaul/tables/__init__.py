@@ -4,7 +4,7 @@ Tables     files and versions of all tables
 Devices    devices and users, found by their ids without a scan
 """
 
-from outhaul.tables.delta import NewFile, Removed, StoredFile, Tables, bounds, parquet
+from outhaul.tables.delta import NewFile, Removed, StoredFile, Tables, bounds, parquet, width
 from outhaul.tables.devices import Device, Devices, Tag, Token
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Token",
     "bounds",
     "parquet",
+    "width",
 ]

@@ -52,15 +52,26 @@ _DELTA_TYPES = {
 
 _GROUP_ROWS = 61_440
 _KEYED_GROUP_ROWS = 8_192
+_LEAST_GROUP_ROWS = 2_048
+_GROUP_BYTES = 16 * 1024 * 1024
 
 
-def parquet(table: Table) -> str:
-    """How the files of a table are written, as options of the engine's `COPY`.
+def parquet(table: Table, row_bytes: float) -> str:
+    """How the files of a table are written, as options of the engine's `COPY`; `row_bytes` is what `width` says.
 
-    A slice of an export, and all the more somebody who looks for one device, should read few rows in vain.
+    A slice of an export, and all the more somebody who looks for one device, should read few rows in vain. And the
+    engine holds whole groups of rows in memory, whatever its limit is.
     """
     rows = _GROUP_ROWS if table.partitioned else _KEYED_GROUP_ROWS
+    rows = max(_LEAST_GROUP_ROWS, min(rows, int(_GROUP_BYTES / max(1.0, row_bytes))))
     return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
+
+
+def width(table: Table) -> str:
+    """The mean bytes of text in a row of a table, as SQL."""
+    texts = (column.name for column in table.columns if column.type in {"string", "json"})
+    lengths = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
+    return f"coalesce(avg({lengths}), 0)"
 
 
 class NewFile(Struct, frozen=True):
