@@ -512,11 +512,9 @@ def test_the_web_sdk(server, tmp_path, salt):
         assert answers == {"config": {}, "widgets": []}
         assert set(browser.hosts) == {address(proxy.url)}
         assert any(b"PNG" in request.body and request.status == 200 for request in proxy.seen)
-        assert {request.path.partition("?")[0] for request in proxy.seen} == {
-            "/i",
-            "/o/sdk",
-            "/o/sdk/content",
-        }
+        # It asks for content when it has time to, which may be after the page is gone.
+        asked = {request.path.partition("?")[0] for request in proxy.seen}
+        assert {"/i", "/o/sdk"} <= asked <= {"/i", "/o/sdk", "/o/sdk/content"}
     check_web(out.everything())
     assert out.rejects() == []
 
