@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+import time
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
+
+from outhaul.wire import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from outhaul.wire import TaskState
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+class Ending(Protocol):
+    """What ends at some time."""
+
+    @property
+    def state(self) -> TaskState: ...
+
+
+E = TypeVar("E", bound=Ending)
 
 Lock = asyncio.Lock
 sleep = asyncio.sleep
@@ -48,3 +63,26 @@ async def side_by_side(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until_ended(
+    look: Callable[[], Awaitable[E]],
+    timeout_s: float | None,
+    on_progress: Callable[[E], object] | None,
+    poll_s: float,
+) -> E:
+    """Look every `poll_s` until what is found has ended, or until the time is over; what was found last.
+
+    `on_progress` is called at once and on every change.
+    """
+    until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    seen = None
+    while True:
+        found = await look()
+        if found != seen and on_progress is not None:
+            on_progress(found)
+        left_s = until - time.monotonic()
+        if found.state in ENDED or left_s <= 0:
+            return found
+        seen = found
+        await sleep(min(poll_s, left_s))

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from outhaul.client.erasing import check_success, path_of
 from outhaul.client.requests import quoted
-from outhaul.client.sync.running import sleep
+from outhaul.client.sync.running import until_ended
 from outhaul.errors import TimedOut
 from outhaul.rest import ErasureList, ErasureShown, InApp
 from outhaul.wire import ENDED
@@ -74,20 +73,11 @@ class Erasures:
             ErasureFailed: it failed, and why; asked for again, it goes on with what is left.
             TimedOut: it is not done after `timeout_s`; it goes on.
         """
-        until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        seen = None
-        while True:
-            found = self.get(erasure_id)
-            if found != seen and on_progress is not None:
-                on_progress(found)
-            seen = found
-            if found.state in ENDED:
-                check_success(found)
-                return found
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                raise TimedOut(
-                    f"The erasure {found.id} is not done after {timeout_s} s: it is {found.phase}.",
-                    hint="It goes on; wait for it again.",
-                )
-            sleep(min(poll_s, left_s))
+        found = until_ended(lambda: self.get(erasure_id), timeout_s, on_progress, poll_s)
+        if found.state not in ENDED:
+            raise TimedOut(
+                f"The erasure {found.id} is not done after {timeout_s} s: it is {found.phase}.",
+                hint="It goes on; wait for it again.",
+            )
+        check_success(found)
+        return found

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 from outhaul.client.importing import check_success, source_of
 from outhaul.client.requests import quoted
-from outhaul.client.sync.running import sleep
+from outhaul.client.sync.running import until_ended
 from outhaul.errors import TimedOut
 from outhaul.rest import ImportList, ImportShown, ImportSpec, NewSource
 from outhaul.wire import ENDED
@@ -96,20 +95,11 @@ class Imports:
             Cancelled: it was cancelled.
             TimedOut: it has not ended after `timeout_s`; it goes on.
         """
-        until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        seen = None
-        while True:
-            found = self.get(import_id)
-            if found != seen and on_progress is not None:
-                on_progress(found)
-            seen = found
-            if found.state in ENDED:
-                check_success(found)
-                return found
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                raise TimedOut(
-                    f"The import {found.id} is {found.state} after {timeout_s:g} s.",
-                    hint="It goes on; wait for it again, or cancel it.",
-                )
-            sleep(min(poll_s, left_s))
+        found = until_ended(lambda: self.get(import_id), timeout_s, on_progress, poll_s)
+        if found.state not in ENDED:
+            raise TimedOut(
+                f"The import {found.id} is {found.state} after {timeout_s:g} s.",
+                hint="It goes on; wait for it again, or cancel it.",
+            )
+        check_success(found)
+        return found

@@ -5,14 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+from outhaul.wire import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from outhaul.wire import TaskState
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+class Ending(Protocol):
+    """What ends at some time."""
+
+    @property
+    def state(self) -> TaskState: ...
+
+
+E = TypeVar("E", bound=Ending)
 
 Lock = threading.Lock
 sleep = time.sleep
@@ -47,3 +61,26 @@ def side_by_side(work: Callable[[T, Callable[[], bool]], R], items: Sequence[T],
             return list(pool.map(one, items))
         finally:
             stop.set()
+
+
+def until_ended(
+    look: Callable[[], E],
+    timeout_s: float | None,
+    on_progress: Callable[[E], object] | None,
+    poll_s: float,
+) -> E:
+    """Look every `poll_s` until what is found has ended, or until the time is over; what was found last.
+
+    `on_progress` is called at once and on every change.
+    """
+    until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    seen = None
+    while True:
+        found = look()
+        if found != seen and on_progress is not None:
+            on_progress(found)
+        left_s = until - time.monotonic()
+        if found.state in ENDED or left_s <= 0:
+            return found
+        seen = found
+        sleep(min(poll_s, left_s))
